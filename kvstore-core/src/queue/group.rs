@@ -1,0 +1,130 @@
+//! Which mutations a group commits, and what becomes of its members.
+
+use std::collections::HashMap;
+
+use super::state::{Submission, poisoned};
+use crate::{EntryId, Error, Mutation, Result};
+
+/// A prefix of the queue that is committed together.
+pub(crate) struct Group {
+    submissions: Vec<Submission>,
+}
+
+/// What a group came to.
+pub(super) struct Outcome {
+    /// Weight to give back to the queue.
+    pub(super) weight: usize,
+    /// Entries that are durable now, each up to a sequence number.
+    pub(super) committed: Vec<(EntryId, u64)>,
+    /// Lazy removes to try again.
+    pub(super) failed_lazy: Vec<(Submission, Error)>,
+    /// Why the store must stop, if it must.
+    pub(super) poison: Option<Error>,
+    /// Whom to tell what.
+    pub(super) settled: Vec<(Submission, Result<()>)>,
+}
+
+impl Group {
+    pub(super) fn new(submissions: Vec<Submission>) -> Self {
+        Self { submissions }
+    }
+
+    /// Commits the group as one, or its members one by one if only some are at fault.
+    pub(super) fn commit(self, mut commit: impl FnMut(&[Mutation]) -> Result<()>) -> Outcome {
+        let mut outcome = Outcome {
+            weight: self.submissions.iter().map(|s| s.weight).sum(),
+            committed: Vec::new(),
+            failed_lazy: Vec::new(),
+            poison: None,
+            settled: Vec::with_capacity(self.submissions.len()),
+        };
+        let result = commit_members(&self.submissions, &mut commit);
+        match result {
+            Err(error) if error.kind().concerns_single_batches() && self.submissions.len() > 1 => {
+                for submission in self.submissions {
+                    // Nothing after a poisoning failure may be tried.
+                    let result = match &outcome.poison {
+                        Some(cause) => Err(poisoned(cause)),
+                        None => commit_members(std::slice::from_ref(&submission), &mut commit),
+                    };
+                    outcome.settle(submission, result);
+                }
+            }
+            result => {
+                for submission in self.submissions {
+                    outcome.settle(submission, result.clone());
+                }
+            }
+        }
+        outcome
+    }
+}
+
+impl Outcome {
+    fn settle(&mut self, submission: Submission, result: Result<()>) {
+        match &result {
+            Ok(()) => {
+                let ids = submission.mutations.iter().map(Mutation::id);
+                self.failed_lazy.retain(|(lazy, _)| !touches_any(&submission, lazy));
+                self.committed.extend(ids.map(|id| (id.clone(), submission.sequence)));
+            }
+            Err(error) if error.kind().poisons() => {
+                self.poison.get_or_insert_with(|| error.clone());
+            }
+            Err(error) if submission.is_lazy() => {
+                self.failed_lazy.push((submission, error.clone()));
+                return;
+            }
+            Err(_) => {}
+        }
+        self.settled.push((submission, result));
+    }
+}
+
+/// Whether `later` settles what the earlier lazy remove was about.
+fn touches_any(later: &Submission, lazy: &Submission) -> bool {
+    lazy.mutations.iter().any(|lazy| later.mutations.iter().any(|m| m.id() == lazy.id()))
+}
+
+fn commit_members(
+    submissions: &[Submission],
+    commit: &mut impl FnMut(&[Mutation]) -> Result<()>,
+) -> Result<()> {
+    match submissions {
+        [one] if one.mutations.is_empty() => Ok(()),
+        [one] if one.mutations.len() == 1 => commit(&one.mutations),
+        many => {
+            let folded = fold(many.iter().flat_map(|submission| &submission.mutations));
+            if folded.is_empty() { Ok(()) } else { commit(&folded) }
+        }
+    }
+}
+
+/// Keeps the last mutation of every entry, so that a backend sees none twice.
+///
+/// The result leads to the same entries, values and creation order as the mutations one after the
+/// other: an updated entry stays where its first put stood, and one that was removed in between
+/// moves to its last put and is marked to be created anew.
+fn fold<'a>(mutations: impl Iterator<Item = &'a Mutation>) -> Vec<Mutation> {
+    let mut kept: Vec<Option<Mutation>> = Vec::with_capacity(mutations.size_hint().0);
+    let mut places: HashMap<&EntryId, usize> = HashMap::new();
+    for mutation in mutations {
+        let id = mutation.id();
+        let earlier = places.get(id).map(|place| (*place, kept[*place].take()));
+        let (place, mutation) = match (earlier, mutation.clone()) {
+            (Some((place, Some(Mutation::Put { renew, .. }))), Mutation::Put { id, value, .. }) => {
+                (place, Mutation::Put { id, value, renew })
+            }
+            (Some((_, Some(Mutation::Remove { .. }))), Mutation::Put { id, value, .. }) => {
+                (kept.len(), Mutation::Put { id, value, renew: true })
+            }
+            (_, mutation) => (kept.len(), mutation),
+        };
+        if place == kept.len() {
+            kept.push(None);
+        }
+        kept[place] = Some(mutation);
+        places.insert(id, place);
+    }
+    kept.into_iter().flatten().collect()
+}

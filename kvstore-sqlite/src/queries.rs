@@ -1,0 +1,74 @@
+//! The SQL of one table, written once when it is opened.
+
+use crate::schema::{Schema, Version};
+
+/// Statements on the entries of one table.
+#[derive(Debug)]
+pub(crate) struct Queries {
+    pub(crate) upsert: String,
+    pub(crate) remove: String,
+    pub(crate) get: String,
+    pub(crate) page_keys: String,
+    pub(crate) page_values: String,
+    pub(crate) list_all: String,
+    pub(crate) last_created: Option<String>,
+}
+
+/// Finds one entry by the parameters 1 to 3.
+const ENTRY: &str = "primary_namespace = ?1 AND secondary_namespace = ?2 AND key = ?3";
+
+impl Queries {
+    pub(crate) fn new(schema: &Schema) -> Self {
+        let table = &schema.table;
+        let (columns, values) = match schema.version {
+            Version::Two => ("", ""),
+            Version::Three => (", sort_order", ", ?5"),
+        };
+        // Schema 2 has its creation numbers in a table beside, which triggers keep in step.
+        let (from, numbers) = match schema.version {
+            Version::Two => {
+                let order = table.creation_order();
+                (
+                    format!(
+                        "\"{order}\" AS numbered CROSS JOIN \"{table}\" AS entry USING \
+                         (primary_namespace, secondary_namespace, key)"
+                    ),
+                    "numbered",
+                )
+            }
+            Version::Three => (format!("\"{table}\" AS entry"), "entry"),
+        };
+        let page = |value: &str, from: &str| {
+            format!(
+                "SELECT {numbers}.key, {numbers}.sort_order, {value} FROM {from} \
+                 WHERE {numbers}.primary_namespace = ?1 AND {numbers}.secondary_namespace = ?2 \
+                 AND {numbers}.sort_order <= ?3 \
+                 AND ({numbers}.sort_order < ?3 OR {numbers}.key > ?4) \
+                 ORDER BY {numbers}.sort_order DESC, {numbers}.key ASC LIMIT ?5"
+            )
+        };
+        let keys_from = match schema.version {
+            Version::Two => format!("\"{}\" AS numbered", table.creation_order()),
+            Version::Three => from.clone(),
+        };
+        Self {
+            upsert: format!(
+                "INSERT INTO \"{table}\" (primary_namespace, secondary_namespace, key, \
+                 value{columns}) VALUES (?1, ?2, ?3, ?4{values}) ON CONFLICT (primary_namespace, \
+                 secondary_namespace, key) DO UPDATE SET value = excluded.value"
+            ),
+            remove: format!("DELETE FROM \"{table}\" WHERE {ENTRY}"),
+            get: format!("SELECT value FROM \"{table}\" WHERE {ENTRY}"),
+            page_keys: page("NULL", &keys_from),
+            page_values: page("entry.value", &from),
+            list_all: format!(
+                "SELECT entry.primary_namespace, entry.secondary_namespace, entry.key, \
+                 octet_length(entry.value), {numbers}.sort_order FROM {from}"
+            ),
+            last_created: match schema.version {
+                Version::Two => None,
+                Version::Three => Some(format!("SELECT max(sort_order) FROM \"{table}\"")),
+            },
+        }
+    }
+}
