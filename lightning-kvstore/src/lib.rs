@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod open;
+mod url;
+
+pub use kvstore_core::{
+    Backend, Batch, Bytes, DynStore, EntryId, EntryInfo, Error, ErrorKind, Key, MemoryBackend,
+    MemoryDisk, Mutation, NAME_ALPHABET, NAME_MAX_LEN, Namespace, Page, PageEntry, PageToken,
+    Position, QueueOptions, Result, Store, StoreBatch, Ticket, async_trait, ldk, local,
+};
+#[cfg(feature = "sqlite")]
+pub use kvstore_sqlite::{SqliteBackend, SqliteOptions};
+pub use open::{OpenOptions, open, open_async, open_with};
+pub use url::StoreUrl;

@@ -1,0 +1,155 @@
+//! `SCHEME:PATH[?OPTION=VALUE&…]`, taken apart.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use kvstore_core::{Error, ErrorKind, Result};
+use percent_encoding::percent_decode_str;
+
+/// Every backend that a URL can name: its scheme, the feature that compiles it in (none for one
+/// that is always there), and whether this build has it.
+const BACKENDS: &[(&str, Option<&str>, bool)] =
+    &[("memory", None, true), ("sqlite", Some("sqlite"), cfg!(feature = "sqlite"))];
+
+/// A checked URL of a store, whose backend this build has.
+///
+/// | URL | store |
+/// |---|---|
+/// | `memory:` | in memory, gone with the process |
+/// | `sqlite:PATH[?table=NAME]` | an SQLite database |
+///
+/// `PATH` is relative to the working directory or absolute; `sqlite:///PATH` is absolute too, and
+/// `%3F` stands for a question mark in it, `%25` for a percent sign.
+///
+/// ```
+/// use lightning_kvstore::StoreUrl;
+///
+/// let url: StoreUrl = "memory:".parse()?;
+/// assert_eq!(url.scheme(), "memory");
+/// assert!(!url.is_persistent());
+/// let error = "redis://localhost".parse::<StoreUrl>().unwrap_err();
+/// assert!(error.to_string().contains("memory:"));
+/// # Ok::<(), lightning_kvstore::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreUrl {
+    scheme: &'static str,
+    path: PathBuf,
+    parameters: Vec<(String, String)>,
+}
+
+impl StoreUrl {
+    /// The backend's name.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
+    /// The path, decoded; empty for `memory:`.
+    #[must_use]
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// Whether the store outlives the process.
+    #[must_use]
+    pub fn is_persistent(&self) -> bool {
+        self.scheme != "memory"
+    }
+
+    /// Hands the options of the query to `set`, which refuses the ones it does not know.
+    pub(crate) fn each_parameter(
+        &self,
+        known: &str,
+        mut set: impl FnMut(&str, &str) -> bool,
+    ) -> Result<()> {
+        for (at, (name, value)) in self.parameters.iter().enumerate() {
+            if self.parameters[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(bad_url(format!("the option {name:?} stands there twice")));
+            }
+            if !set(name, value) {
+                let scheme = self.scheme;
+                return Err(bad_url(format!(
+                    "{scheme}: has no option {name:?}, or not with this value; it takes {known}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = Error;
+
+    fn from_str(url: &str) -> Result<Self> {
+        let (scheme, rest) = url.split_once(':').ok_or_else(|| {
+            bad_url(format!("{url:?} has no scheme; write one of {}", available()))
+        })?;
+        let scheme = backend(scheme)?;
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let path = decode(path.strip_prefix("//").unwrap_or(path))?;
+        match (scheme, path.as_os_str().is_empty()) {
+            ("memory", false) => return Err(bad_url("memory: takes no path".into())),
+            ("memory", true) | (_, false) => {}
+            (_, true) => return Err(bad_url(format!("{scheme}: needs a path, as {scheme}:PATH"))),
+        }
+        let parameters = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Ok(Self { scheme, path, parameters })
+    }
+}
+
+fn backend(scheme: &str) -> Result<&'static str> {
+    match BACKENDS.iter().find(|(name, ..)| *name == scheme) {
+        Some((name, _, true)) => Ok(name),
+        Some((name, feature, false)) => {
+            let feature = feature.unwrap_or(name);
+            Err(Error::new(
+                ErrorKind::Unsupported,
+                "parse URL",
+                format!(
+                    "this build has no backend for {name}: URLs; add the feature {feature:?} of \
+                     lightning-kvstore (it has {})",
+                    available()
+                ),
+            ))
+        }
+        None => Err(bad_url(format!("unknown scheme {scheme:?}; this build has {}", available()))),
+    }
+}
+
+/// The schemes that this build opens.
+fn available() -> String {
+    let schemes = BACKENDS.iter().filter(|(_, _, available)| *available);
+    schemes.map(|(scheme, ..)| format!("{scheme}:")).collect::<Vec<_>>().join(", ")
+}
+
+fn decode(path: &str) -> Result<PathBuf> {
+    let bytes: Vec<u8> = percent_decode_str(path).collect();
+    if bytes.contains(&0) {
+        return Err(bad_url("a path cannot hold the byte zero".into()));
+    }
+    os_string(bytes).map(PathBuf::from)
+}
+
+#[cfg(unix)]
+fn os_string(bytes: Vec<u8>) -> Result<OsString> {
+    Ok(std::os::unix::ffi::OsStringExt::from_vec(bytes))
+}
+
+#[cfg(not(unix))]
+fn os_string(bytes: Vec<u8>) -> Result<OsString> {
+    let text = String::from_utf8(bytes).map_err(|_| bad_url("the path is not UTF-8".into()))?;
+    Ok(OsString::from(text))
+}
+
+pub(crate) fn bad_url(message: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, "parse URL", message)
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreUrl({}:{})", self.scheme, self.path.display())
+    }
+}

@@ -1,0 +1,90 @@
+//! What URLs mean, and what bad ones say.
+
+use lightning_kvstore::{ErrorKind, StoreUrl, open};
+
+fn message(url: &str) -> (ErrorKind, String) {
+    let error = open(url).expect_err(url);
+    (error.kind(), error.to_string())
+}
+
+#[test]
+fn bad_urls_say_what_to_write() {
+    for (url, advice) in [
+        ("", "memory:"),
+        ("node.sqlite", "has no scheme"),
+        ("redis://localhost", "this build has memory:"),
+        ("memory:path", "takes no path"),
+        ("memory:?table=x", "takes none"),
+    ] {
+        let (kind, text) = message(url);
+        assert_eq!(kind, ErrorKind::InvalidInput, "{url}");
+        assert!(text.contains(advice), "{url}: {text}");
+    }
+}
+
+#[cfg(not(feature = "sqlite"))]
+#[test]
+fn a_backend_that_is_not_compiled_in_names_its_feature() {
+    let (kind, text) = message("sqlite:node.sqlite");
+    assert_eq!(kind, ErrorKind::Unsupported);
+    assert!(text.contains("feature \"sqlite\""), "{text}");
+}
+
+#[cfg(feature = "sqlite")]
+mod sqlite {
+    use lightning_kvstore::{DynStore, EntryId};
+
+    use super::*;
+
+    fn put(store: &DynStore, key: &str) {
+        let id = EntryId::new("", "", key).unwrap();
+        store.put_blocking(&id, vec![1]).unwrap();
+    }
+
+    #[test]
+    fn paths_are_relative_absolute_and_percent_encoded() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().display();
+        for (url, name) in [
+            (format!("sqlite:{at}/plain"), "plain"),
+            (format!("sqlite://{at}/slashes"), "slashes"),
+            (format!("sqlite:{at}/a%20b%3Fc%25"), "a b?c%"),
+            (format!("sqlite:{at}/new/directories/file"), "new/directories/file"),
+            (format!("sqlite:{at}/with_table?table=mine"), "with_table"),
+        ] {
+            put(&open(&url).unwrap(), "manager");
+            assert!(directory.path().join(name).is_file(), "{url}");
+        }
+        let relative: StoreUrl = "sqlite:relative/file".parse().unwrap();
+        assert!(relative.path().is_relative());
+    }
+
+    #[test]
+    fn bad_options_say_which_there_are() {
+        for (url, advice) in [
+            ("sqlite:", "needs a path"),
+            ("sqlite:x?tabel=mine", "table=NAME"),
+            ("sqlite:x?table=a&table=b", "twice"),
+            ("sqlite:x?table=1;drop", "letters, digits"),
+            ("sqlite:a%00b", "byte zero"),
+        ] {
+            let (kind, text) = message(url);
+            assert_eq!(kind, ErrorKind::InvalidInput, "{url}");
+            assert!(text.contains(advice), "{url}: {text}");
+            assert!(!std::path::Path::new("x").exists());
+        }
+    }
+
+    #[test]
+    fn tables_of_one_file_are_stores_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = |table: &str| format!("sqlite:{}/db?table={table}", directory.path().display());
+        put(&open(&url("alice")).unwrap(), "manager");
+        let bob = open(&url("bob")).unwrap();
+        assert_eq!(bob.list_all_blocking().unwrap(), []);
+        bob.close_blocking().unwrap();
+        let (kind, text) = message(&format!("sqlite:{}/db", directory.path().display()));
+        assert_eq!(kind, ErrorKind::InvalidInput);
+        assert!(text.contains("alice, bob"), "{text}");
+    }
+}
