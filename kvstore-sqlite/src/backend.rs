@@ -54,7 +54,7 @@ impl SqliteBackend {
         check_library(rusqlite::version_number())?;
         let path = locate(options).map_err(named)?;
         let about_path = |error: Error| about(error, &path);
-        let lock = OwnerLock::acquire(&beside(&path, ".lock")).map_err(named)?;
+        let lock = OwnerLock::acquire(&beside(&path, ".kvstore-lock")).map_err(named)?;
         create(&path, options).map_err(about_path)?;
         let mut connection = open_writer(&path, options.busy_timeout).map_err(about_path)?;
         let table = options.table.as_deref();

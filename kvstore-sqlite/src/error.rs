@@ -31,7 +31,14 @@ pub(crate) fn commit(source: rusqlite::Error) -> Error {
 }
 
 fn with_source(kind: ErrorKind, operation: &'static str, source: rusqlite::Error) -> Error {
-    let message = match advice(kind) {
+    let advice = match primary_code(&source) {
+        Some(ffi::SQLITE_NOTADB) => Some(
+            "it is another program's file, or its start is destroyed: name the right file, or \
+             keep a copy of this one and recover the channels",
+        ),
+        _ => advice(kind),
+    };
+    let message = match advice {
         Some(advice) => format!("{source}; {advice}"),
         None => source.to_string(),
     };
@@ -41,7 +48,8 @@ fn with_source(kind: ErrorKind, operation: &'static str, source: rusqlite::Error
 fn advice(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::Corrupted => {
-            "keep a copy of the file, then restore a backup that is not older than the channels"
+            "keep a copy of the file, and recover the channels instead of starting a node from an \
+             older backup"
         }
         ErrorKind::StorageFull => "make room on the disk and try again",
         ErrorKind::ValueTooLarge => "SQLite holds at most 1000000000 bytes per entry",
