@@ -408,7 +408,6 @@ impl<B: Backend> Drop for Handle<B> {
 }
 
 /// A batch that is being put together for one store; see [`Store::batch`].
-#[derive(Debug)]
 #[must_use = "a batch does nothing until `commit` is called"]
 pub struct StoreBatch<'a, B: Backend> {
     store: &'a Store<B>,
@@ -439,5 +438,11 @@ impl<B: Backend> StoreBatch<'_, B> {
     /// As [`Store::commit_blocking`].
     pub fn commit_blocking(self) -> Result<()> {
         self.store.commit_blocking(self.batch)
+    }
+}
+
+impl<B: Backend> fmt::Debug for StoreBatch<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreBatch").field("store", self.store).field("batch", &self.batch).finish()
     }
 }

@@ -10,5 +10,5 @@ pub use kvstore_core::{
 };
 #[cfg(feature = "sqlite")]
 pub use kvstore_sqlite::{SqliteBackend, SqliteOptions};
-pub use open::{OpenOptions, open, open_async, open_with};
+pub use open::{OpenOptions, open, open_async, open_backend, open_with};
 pub use url::StoreUrl;

@@ -84,7 +84,12 @@ pub async fn open_async(url: &str) -> Result<DynStore> {
     blocking::unblock(move || open(&url)).await
 }
 
-fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Backend>> {
+/// Opens only the backend, for those who wrap it before they give it to
+/// [`Store::open_with`].
+///
+/// # Errors
+/// As [`open_with`].
+pub fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Backend>> {
     // Only a build without any persistent backend leaves the options unread.
     let _ = options;
     match url.scheme() {

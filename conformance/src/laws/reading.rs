@@ -1,0 +1,98 @@
+//! R: reading.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use kvstore_core::{ErrorKind, QueueOptions};
+
+use crate::Fixture;
+use crate::support::{controlled, key, keys, namespace, within_patience};
+
+/// R1 After a ticket resolved `Ok`, every read that starts later sees it, or something newer.
+pub fn r1_an_acknowledged_value_is_seen<F: Fixture>() {
+    let store_at = F::new();
+    let store = store_at.store();
+    let writers: Vec<_> = (0..4_u8)
+        .map(|writer| {
+            let store = store.clone();
+            thread::spawn(move || {
+                let entry = key(writer);
+                for round in 0..60_u8 {
+                    store.put(&entry, vec![round]).wait().unwrap();
+                    assert_eq!(store.get_blocking(&entry).unwrap(), Some(vec![round]));
+                    assert!(keys(&store, "p", "s").contains(&writer.to_string()));
+                    store.remove(&entry).wait().unwrap();
+                    assert_eq!(store.get_blocking(&entry).unwrap(), None);
+                    assert!(!keys(&store, "p", "s").contains(&writer.to_string()));
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        within_patience("a writer", move || writer.join()).unwrap();
+    }
+}
+
+/// R2 Absence is `None`, and `None` is used for nothing else: an error is never reported as absence.
+///
+/// A closed store stands for one that cannot read: it has the entry, and may not say it is absent.
+pub fn r2_absence_is_none_and_errors_are_errors<F: Fixture>() {
+    let store_at = F::new();
+    let store = store_at.store();
+    assert_eq!(store.get_blocking(&key("absent")).unwrap(), None);
+    store.put_blocking(&key("there"), vec![1]).unwrap();
+    store.remove_blocking(&key("gone")).unwrap();
+    assert_eq!(store.get_blocking(&key("gone")).unwrap(), None);
+    store.close_blocking().unwrap();
+    assert_eq!(store.get_blocking(&key("there")).unwrap_err().kind(), ErrorKind::Closed);
+    let names = namespace("p", "s");
+    assert_eq!(store.list_blocking(&names).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(store.list_all_blocking().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// R3 Reads never block behind a commit that is waiting for the disk.
+pub fn r3_reads_do_not_wait_for_a_commit<F: Fixture>() {
+    let store_at = F::new();
+    let (control, store) = controlled(&store_at, QueueOptions::default());
+    store.put_blocking(&key("k"), vec![1]).unwrap();
+    control.hold();
+    let pending = store.put(&key("k"), vec![2]);
+    control.wait_until_held();
+    let reader = store.clone();
+    let seen = within_patience("a read during a commit", move || {
+        let listed = keys(&reader, "p", "s");
+        (reader.get_blocking(&key("k")).unwrap(), listed)
+    });
+    assert_eq!(seen, (Some(vec![1]), vec!["k".to_owned()]));
+    control.release();
+    pending.wait().unwrap();
+    assert_eq!(store.get_blocking(&key("k")).unwrap(), Some(vec![2]));
+}
+
+/// R4 A read is never torn: one whole value, old or new.
+pub fn r4_reads_are_never_torn<F: Fixture>() {
+    let store_at = F::new();
+    let store = store_at.store();
+    let len = |byte: u8| 30_000 + usize::from(byte) * 500;
+    store.put_blocking(&key("k"), vec![0; len(0)]).unwrap();
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let store = store.clone();
+            thread::spawn(move || {
+                while !DONE.load(Ordering::Relaxed) {
+                    let value = store.get_blocking(&key("k")).unwrap().unwrap();
+                    assert!(value.iter().all(|byte| *byte == value[0]), "a mixture of values");
+                    assert_eq!(value.len(), len(value[0]), "a part of a value");
+                }
+            })
+        })
+        .collect();
+    for byte in 0..100 {
+        store.put_blocking(&key("k"), vec![byte; len(byte)]).unwrap();
+    }
+    DONE.store(true, Ordering::Relaxed);
+    for reader in readers {
+        within_patience("a reader", move || reader.join()).unwrap();
+    }
+}

@@ -1,0 +1,3 @@
+//! The reference backend keeps every law.
+
+conformance::suite!(conformance::MemoryFixture);
