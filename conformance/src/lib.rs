@@ -3,6 +3,8 @@
 mod control;
 mod fixture;
 pub mod laws;
+#[cfg(any(feature = "ldk-0-2", feature = "ldk-0-3"))]
+pub mod ldk;
 
 mod model;
 mod strategies;

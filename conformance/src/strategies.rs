@@ -17,6 +17,9 @@ pub const TRICKY_NAMES: &[(&str, &str, &str)] = &[
     ("p", "k", "k"),
     ("p", "s", "k"),
     ("p", "s", "K"),
+    ("p", "s", "k1"),
+    ("p", "s", "k2"),
+    ("p", "s", "k10"),
     ("p", "s2", "k"),
     ("P", "s", "k"),
     ("sub", "", "k"),
@@ -43,6 +46,8 @@ pub enum Operation {
     RemoveLazy(EntryId),
     /// Submits a batch: a value to put, or `None` to remove.
     Batch(Vec<(EntryId, Option<Vec<u8>>)>),
+    /// Holds commits back, so that what is submitted next meets in one group.
+    Gather,
     /// Waits for what was submitted and compares everything, with pages of so many entries.
     Compare(usize),
     /// Closes the store, or only drops it, and opens it again.
@@ -52,8 +57,12 @@ pub enum Operation {
     },
 }
 
+/// Half of the entries are of one namespace, so that their creation order matters.
 fn entry() -> impl Strategy<Value = EntryId> {
-    select(TRICKY_NAMES).prop_map(|(primary, secondary, key)| id(primary, secondary, key))
+    let crowded = |name: &&(&str, &str, &str)| (name.0, name.1) == ("p", "s");
+    let crowded: Vec<_> = TRICKY_NAMES.iter().filter(crowded).copied().collect();
+    let names = prop_oneof![select(TRICKY_NAMES), select(crowded)];
+    names.prop_map(|(primary, secondary, key)| id(primary, secondary, key))
 }
 
 fn value() -> impl Strategy<Value = Vec<u8>> {
@@ -72,8 +81,9 @@ pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
         3 => entry().prop_map(Operation::RemoveLazy),
         3 => vec((entry(), proptest::option::weighted(0.7, value())), 0..6)
             .prop_map(Operation::Batch),
+        2 => Just(Operation::Gather),
         3 => (1_usize..5).prop_map(Operation::Compare),
         1 => any::<bool>().prop_map(|close| Operation::Reopen { close }),
     ];
-    vec(operation, 1..40)
+    vec(operation, 1..80)
 }

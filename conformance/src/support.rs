@@ -1,6 +1,7 @@
 //! Small helpers of the laws.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use kvstore_core::{Backend, EntryId, Namespace, QueueOptions, Store};
@@ -61,5 +62,48 @@ pub(crate) fn within_patience<T: Send + 'static>(
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => panic!("{what} ended without a result"),
         },
+    }
+}
+
+/// Keeps two threads in step, so that one cannot be done before the other has begun.
+#[derive(Default)]
+pub(crate) struct Pace {
+    steps: Mutex<u64>,
+    stepped: Condvar,
+    done: AtomicBool,
+}
+
+impl Pace {
+    pub(crate) fn step(&self) {
+        *self.steps.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.stepped.notify_all();
+    }
+
+    /// Waits for so many more steps of the others, or until they are done.
+    pub(crate) fn wait_for(&self, more: u64) {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough = *steps + more;
+        let waiting = |steps: &mut u64| *steps < enough && !self.is_done();
+        let waited = self.stepped.wait_timeout_while(steps, PATIENCE, waiting);
+        let timed_out = waited.unwrap_or_else(PoisonError::into_inner).1.timed_out();
+        assert!(!timed_out, "the other threads make no progress");
+    }
+
+    pub(crate) fn finish(&self) {
+        self.done.store(true, Ordering::SeqCst);
+        self.step();
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.load(Ordering::SeqCst)
+    }
+}
+
+/// Finishes the pace even if its thread panics, so that nobody waits for it.
+pub(crate) struct FinishOnDrop<'a>(pub(crate) &'a Pace);
+
+impl Drop for FinishOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }

@@ -72,3 +72,40 @@ impl Queries {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Connection, params};
+
+    use super::*;
+    use crate::schema;
+
+    /// The steps that SQLite takes for a page.
+    fn plan(version: Version, values: bool) -> Vec<String> {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let number = if version == Version::Two { 2 } else { 3 };
+        connection.pragma_update(None, "user_version", number).unwrap();
+        let found = schema::find(&connection, None).unwrap();
+        let queries = Queries::new(&schema::prepare(&mut connection, found, false).unwrap());
+        let sql = if values { queries.page_values } else { queries.page_keys };
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let rows = statement.query_map(params!["p", "s", 5, "k", 5], |row| row.get(3)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_page_costs_what_it_holds_and_not_what_the_namespace_holds() {
+        for (version, values) in
+            [Version::Two, Version::Three].map(|v| [(v, false), (v, true)]).concat()
+        {
+            let plan = plan(version, values);
+            assert!(plan.iter().all(|step| step.starts_with("SEARCH")), "{plan:?}");
+            assert!(plan[0].contains("sort_order<?"), "{plan:?}");
+            assert_eq!(
+                plan.len(),
+                if version == Version::Two && values { 2 } else { 1 },
+                "{plan:?}"
+            );
+        }
+    }
+}

@@ -1,14 +1,16 @@
 //! L: listing and pages.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread;
 
 use kvstore_core::{Backend, ErrorKind, PageToken, QueueOptions, Store};
 
 use crate::Fixture;
 use crate::strategies::TRICKY_NAMES;
-use crate::support::{controlled, id, key, keys, namespace, sorted, within_patience};
+use crate::support::{
+    FinishOnDrop, Pace, controlled, id, key, keys, namespace, sorted, within_patience,
+};
 
 /// L1 A list shows exactly the keys of that namespace: no files of the engine, no sub-namespaces.
 pub fn l1_a_list_shows_its_namespace_only<F: Fixture>() {
@@ -46,21 +48,23 @@ pub fn l3_listing_during_changes_shows_what_stays<F: Fixture>() {
     for at in 0..30_u8 {
         store.put_blocking(&key(format!("stays{at}")), vec![at]).unwrap();
     }
-    static DONE: AtomicBool = AtomicBool::new(false);
+    let pace = Arc::new(Pace::default());
     let changer = {
-        let store = store.clone();
+        let (store, pace) = (store.clone(), Arc::clone(&pace));
         thread::spawn(move || {
+            let _finish = FinishOnDrop(&pace);
             for round in 0..150_u32 {
                 let passing = key(format!("passing{}", round % 7));
                 store.put(&passing, vec![1]).wait().unwrap();
                 store.put(&key(format!("stays{}", round % 30)), vec![2]).wait().unwrap();
                 store.remove(&passing).wait().unwrap();
+                pace.step();
             }
-            DONE.store(true, Ordering::Relaxed);
         })
     };
     let staying = |key: &&String| key.starts_with("stays");
-    while !DONE.load(Ordering::Relaxed) && !changer.is_finished() {
+    while !pace.is_done() {
+        pace.wait_for(1);
         let listed = keys(&store, "p", "s");
         assert_eq!(listed.iter().filter(staying).count(), 30, "{listed:?}");
         let all = store.list_all_blocking().unwrap();

@@ -8,7 +8,7 @@ use futures_lite::future::{block_on, poll_once};
 use kvstore_core::{Backend, ErrorKind, QueueOptions, Store};
 
 use crate::Fixture;
-use crate::support::{controlled, key, keys, within_patience};
+use crate::support::{FinishOnDrop, Pace, controlled, key, keys, within_patience};
 
 /// O1 Order is fixed by the *call* that submits, not by when a future is polled or completes.
 pub fn o1_the_call_fixes_the_order<F: Fixture>() {
@@ -35,28 +35,32 @@ pub fn o2_an_earlier_value_never_comes_back<F: Fixture>() {
     let store_at = F::new();
     let options = QueueOptions::default().max_group_mutations(3);
     let store = store_at.store_with(options);
+    let pace = Arc::new(Pace::default());
     let reader = {
-        let store = store.clone();
+        let (store, pace) = (store.clone(), Arc::clone(&pace));
         thread::spawn(move || {
+            let _finish = FinishOnDrop(&pace);
             let mut newest = 0;
-            while newest < 600 {
+            while newest < 301 {
                 // Removes stand at multiples of three, so absence after `newest` is progress.
                 if let Some(value) = store.get_blocking(&key("k")).unwrap() {
                     let seen = u32::from_be_bytes(value.try_into().unwrap());
                     assert!(seen >= newest, "{seen} after {newest}");
                     newest = seen;
                 }
+                pace.step();
             }
         })
     };
-    for number in 1..=601_u32 {
+    for number in 1..=300_u32 {
         match number % 3 {
             0 if number % 2 == 0 => store.remove_lazy(&key("k")).unwrap(),
             0 => drop(store.remove(&key("k"))),
             _ => drop(store.put(&key("k"), number.to_be_bytes().to_vec())),
         }
+        pace.wait_for(2);
     }
-    store.put_blocking(&key("k"), 601_u32.to_be_bytes().to_vec()).unwrap();
+    store.put_blocking(&key("k"), 301_u32.to_be_bytes().to_vec()).unwrap();
     within_patience("the reader", move || reader.join()).unwrap();
 }
 

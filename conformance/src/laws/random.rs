@@ -2,21 +2,21 @@
 
 use std::env;
 
-use kvstore_core::{Batch, Namespace, PageToken, Store, Ticket};
+use kvstore_core::{Batch, Namespace, PageToken, QueueOptions, Store, Ticket};
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
 use crate::strategies::{Operation, TRICKY_NAMES, operations};
-use crate::support::{id, namespace};
-use crate::{Fixture, Model};
+use crate::support::{controlled, id, namespace};
+use crate::{Control, Controlled, Fixture, Model};
 
 /// Sequences of puts, removes, batches and reopenings leave what the model holds: values, lists,
 /// pages and creation order.
 ///
 /// Runs with a fixed seed and with a fresh one, which is printed: `CONFORMANCE_SEED` repeats it.
-/// `CONFORMANCE_CASES` sets how many sequences there are of each, 32 by default.
+/// `CONFORMANCE_CASES` sets how many sequences there are of each, 40 by default.
 pub fn random_operations_agree_with_the_model<F: Fixture>() {
     let number = |name| env::var(name).ok().and_then(|text: String| text.parse().ok());
-    let cases = number("CONFORMANCE_CASES").unwrap_or(32);
+    let cases = number("CONFORMANCE_CASES").unwrap_or(40);
     let fresh = number("CONFORMANCE_SEED").unwrap_or_else(fresh_seed);
     for seed in [20_261_123, fresh] {
         run_cases::<F>(seed, u32::try_from(cases).unwrap_or(u32::MAX));
@@ -51,19 +51,19 @@ fn run_cases<F: Fixture>(seed: u64, cases: u32) {
 
 fn run<F: Fixture>(operations: &[Operation]) {
     let store_at = F::new();
-    let mut run =
-        Run::<F> { store: Some(store_at.store()), model: Model::default(), tickets: Vec::new() };
+    let mut run = Run::<F>::new(&store_at);
     for operation in operations {
         run.step(&store_at, operation);
     }
     run.compare(3);
     run.store = None;
-    run.store = Some(store_at.store());
+    run.open(&store_at);
     run.compare(2);
 }
 
 struct Run<F: Fixture> {
-    store: Option<Store<F::Backend>>,
+    store: Option<Store<Controlled<F::Backend>>>,
+    control: Control,
     model: Model,
     tickets: Vec<Ticket>,
 }
@@ -75,7 +75,9 @@ impl<F: Fixture> Run<F> {
                 self.tickets.push(self.store().put(id, value.clone()));
                 self.model.put(id, value);
             }
+            Operation::Gather => self.control.hold(),
             Operation::PutBlocking(id, value) => {
+                self.control.release();
                 self.store().put_blocking(id, value.clone()).unwrap();
                 self.model.put(id, value);
             }
@@ -105,6 +107,7 @@ impl<F: Fixture> Run<F> {
             }
             Operation::Compare(limit) => self.compare(*limit),
             Operation::Reopen { close } => {
+                self.control.release();
                 if *close {
                     self.store().close_blocking().unwrap();
                 }
@@ -113,16 +116,27 @@ impl<F: Fixture> Run<F> {
                 for ticket in std::mem::take(&mut self.tickets) {
                     ticket.wait().unwrap();
                 }
-                self.store = Some(store_at.store());
+                self.open(store_at);
             }
         }
     }
 
-    fn store(&self) -> &Store<F::Backend> {
+    fn new(store_at: &F) -> Self {
+        let (control, store) = controlled(store_at, QueueOptions::default());
+        Self { store: Some(store), control, model: Model::default(), tickets: Vec::new() }
+    }
+
+    fn open(&mut self, store_at: &F) {
+        let (control, store) = controlled(store_at, QueueOptions::default());
+        (self.control, self.store) = (control, Some(store));
+    }
+
+    fn store(&self) -> &Store<Controlled<F::Backend>> {
         self.store.as_ref().expect("a run has a store between its steps")
     }
 
     fn compare(&mut self, limit: usize) {
+        self.control.release();
         // In the order that is least like the one of the submissions.
         for ticket in std::mem::take(&mut self.tickets).into_iter().rev() {
             ticket.wait().unwrap();

@@ -1,12 +1,12 @@
 //! R: reading.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread;
 
 use kvstore_core::{ErrorKind, QueueOptions};
 
 use crate::Fixture;
-use crate::support::{controlled, key, keys, namespace, within_patience};
+use crate::support::{FinishOnDrop, Pace, controlled, key, keys, namespace, within_patience};
 
 /// R1 After a ticket resolved `Ok`, every read that starts later sees it, or something newer.
 pub fn r1_an_acknowledged_value_is_seen<F: Fixture>() {
@@ -75,23 +75,27 @@ pub fn r4_reads_are_never_torn<F: Fixture>() {
     let store = store_at.store();
     let len = |byte: u8| 30_000 + usize::from(byte) * 500;
     store.put_blocking(&key("k"), vec![0; len(0)]).unwrap();
-    static DONE: AtomicBool = AtomicBool::new(false);
+    let pace = Arc::new(Pace::default());
     let readers: Vec<_> = (0..3)
         .map(|_| {
-            let store = store.clone();
+            let (store, pace) = (store.clone(), Arc::clone(&pace));
             thread::spawn(move || {
-                while !DONE.load(Ordering::Relaxed) {
+                // A reader that fails ends the test.
+                let _finish = FinishOnDrop(&pace);
+                while !pace.is_done() {
                     let value = store.get_blocking(&key("k")).unwrap().unwrap();
                     assert!(value.iter().all(|byte| *byte == value[0]), "a mixture of values");
                     assert_eq!(value.len(), len(value[0]), "a part of a value");
+                    pace.step();
                 }
             })
         })
         .collect();
     for byte in 0..100 {
         store.put_blocking(&key("k"), vec![byte; len(byte)]).unwrap();
+        pace.wait_for(2);
     }
-    DONE.store(true, Ordering::Relaxed);
+    pace.finish();
     for reader in readers {
         within_patience("a reader", move || reader.join()).unwrap();
     }

@@ -1,0 +1,47 @@
+//! The SQLite backend keeps every law, with each schema.
+
+use std::path::Path;
+
+use conformance::Fixture;
+use kvstore_core::Result;
+use kvstore_sqlite::{SqliteBackend, SqliteOptions};
+use tempfile::TempDir;
+
+mod support;
+
+macro_rules! suite {
+    ($schema:ident, $prepare:expr) => {
+        mod $schema {
+            use super::*;
+
+            struct Database(TempDir);
+
+            impl Fixture for Database {
+                type Backend = SqliteBackend;
+
+                fn new() -> Self {
+                    let directory = tempfile::tempdir().unwrap();
+                    $prepare(&directory.path().join("node.sqlite"));
+                    Self(directory)
+                }
+
+                fn open(&self) -> Result<SqliteBackend> {
+                    SqliteBackend::open(&SqliteOptions::new(self.0.path().join("node.sqlite")))
+                }
+
+                fn too_large(&self) -> usize {
+                    1_000_000_001
+                }
+
+                fn directory(&self) -> Option<&Path> {
+                    Some(self.0.path())
+                }
+            }
+
+            conformance::suite!(Database);
+        }
+    };
+}
+
+suite!(schema_2, |path: &Path| drop(support::ldk_node_file(path, 2)));
+suite!(schema_3, |_: &Path| {});
