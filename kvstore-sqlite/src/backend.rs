@@ -59,6 +59,10 @@ impl SqliteBackend {
         let mut connection = open_writer(&path, options.busy_timeout).map_err(about_path)?;
         let table = options.table.as_deref();
         let found = schema::find(&connection, table).map_err(about_path)?;
+        if found.is_empty() && !options.create {
+            let message = format!("{} is an empty file without a store", path.display());
+            return Err(error(ErrorKind::Missing, "open", message));
+        }
         make_durable(&connection).map_err(about_path)?;
         let schema =
             schema::prepare(&mut connection, found, options.upgrade_schema).map_err(about_path)?;
@@ -117,29 +121,43 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Makes a new database under another name first: SQLite would let a crash leave half of one.
 fn create(path: &Path, options: &SqliteOptions) -> Result<()> {
     let temporary = beside(path, ".creating");
+    // What a crash left while the database was made; nothing was ever stored in it.
+    remove_database(&temporary)?;
+    if path.exists() {
+        return Ok(());
+    }
+    let made = create_at(&temporary, options).and_then(|()| {
+        fs::rename(&temporary, path).map_err(|source| io_error("create", path, source))
+    });
+    if let Err(error) = made {
+        remove_database(&temporary)?;
+        return Err(error);
+    }
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn create_at(path: &Path, options: &SqliteOptions) -> Result<()> {
+    let failed = |source| io_error("create", path, source);
+    private(OpenOptions::new().write(true).create_new(true)).open(path).map_err(failed)?;
+    let mut connection = open_writer(path, options.busy_timeout)?;
+    let found = schema::find(&connection, options.table.as_deref())?;
+    make_durable(&connection)?;
+    schema::prepare(&mut connection, found, false)?;
+    connection.close().map_err(|(_, source)| engine("create", source))?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(failed)
+}
+
+fn remove_database(path: &Path) -> Result<()> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
-        // Left over from a crash while the database was made; nothing was ever stored in it.
-        let leftover = beside(&temporary, suffix);
-        match fs::remove_file(&leftover) {
+        let file = beside(path, suffix);
+        match fs::remove_file(&file) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io_error("open", &leftover, source));
+                return Err(io_error("create", &file, source));
             }
             _ => {}
         }
     }
-    if path.exists() {
-        return Ok(());
-    }
-    let failed = |source| io_error("create", &temporary, source);
-    private(OpenOptions::new().write(true).create_new(true)).open(&temporary).map_err(failed)?;
-    let mut connection = open_writer(&temporary, options.busy_timeout)?;
-    make_durable(&connection)?;
-    let found = schema::find(&connection, options.table.as_deref())?;
-    schema::prepare(&mut connection, found, false)?;
-    connection.close().map_err(|(_, source)| engine("create", source))?;
-    File::open(&temporary).and_then(|file| file.sync_all()).map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    Ok(())
 }
 
 fn last_created(connection: &Connection, queries: &Queries) -> Result<i64> {

@@ -65,6 +65,13 @@ pub(crate) struct Found {
     tables: Vec<TableName>,
 }
 
+impl Found {
+    /// Whether the file holds no table at all, as one that SQLite has only just made.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+}
+
 /// Looks for the table of entries; changes nothing.
 pub(crate) fn find(connection: &Connection, wanted: Option<&str>) -> Result<Found> {
     let wanted = wanted.map(TableName::new).transpose()?;

@@ -272,6 +272,21 @@ fn places_that_cannot_hold_a_database_are_named() {
         assert_eq!(kind, ErrorKind::InvalidInput, "{table}");
         assert!(!path.exists());
     }
+    assert_eq!(fs::read_dir(at).unwrap().count(), 1, "only `file` is left behind");
+}
+
+#[test]
+fn an_empty_file_becomes_a_store_only_if_one_may_be_created() {
+    let (_directory, path) = directory();
+    fs::write(&path, "").unwrap();
+    let (kind, message) = refused(&SqliteOptions::new(&path).create(false));
+    assert_eq!(kind, ErrorKind::Missing);
+    assert!(message.contains("empty file"), "{message}");
+    assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+    let store = open(&path);
+    store.put_blocking(&id("s", "k"), vec![1]).unwrap();
+    store.close_blocking().unwrap();
+    assert_eq!(keys(&open(&path)), ["k"]);
 }
 
 #[test]

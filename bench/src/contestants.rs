@@ -1,0 +1,165 @@
+//! Who writes, and how.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use lightning_kvstore::{DynStore, EntryId, open};
+use rusqlite::{Connection, params};
+
+use crate::Measured;
+
+type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Keys are used again, as a node's are, but never the same twice in a row.
+const KEYS: usize = 1000;
+
+fn key(at: usize) -> String {
+    format!("key_{:08}", at % KEYS)
+}
+
+/// Writes one value after the other.
+pub fn one_by_one(
+    writes: usize,
+    len: usize,
+    mut write: impl FnMut(usize, Vec<u8>) -> Done,
+) -> Measured {
+    let start = Instant::now();
+    for at in 0..writes {
+        write(at, vec![at as u8; len])?;
+    }
+    Ok(writes as f64 / start.elapsed().as_secs_f64())
+}
+
+/// A contestant that many tasks write to at once.
+pub trait Concurrent: Send + Sync + 'static {
+    fn write(&self, at: usize, value: Vec<u8>) -> impl Future<Output = Done> + Send;
+}
+
+/// Lets 64 tasks write, each one value after the other to keys of its own.
+pub async fn concurrent<C: Concurrent>(writes: usize, len: usize, contestant: C) -> Measured {
+    let contestant = Arc::new(contestant);
+    let start = Instant::now();
+    let tasks: Vec<_> = (0..64)
+        .map(|task| {
+            let contestant = Arc::clone(&contestant);
+            tokio::spawn(async move {
+                for round in 0..writes / 64 {
+                    contestant.write(round * 64 + task, vec![round as u8; len]).await?;
+                }
+                Done::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    Ok((writes / 64 * 64) as f64 / start.elapsed().as_secs_f64())
+}
+
+/// The limit: what the disk does with nothing in between.
+pub struct RawAppend(File);
+
+impl RawAppend {
+    pub fn create(directory: &Path) -> std::io::Result<Self> {
+        File::create(directory.join("raw")).map(Self)
+    }
+
+    pub fn sync(mut self) -> impl FnMut(usize, Vec<u8>) -> Done {
+        move |_, value| {
+            self.0.write_all(&value)?;
+            Ok(self.0.sync_data()?)
+        }
+    }
+
+    /// Appends groups of values, with one flush for each group.
+    pub fn groups(mut self, writes: usize, group: usize, len: usize) -> Measured {
+        let start = Instant::now();
+        for at in 0..writes / group {
+            for _ in 0..group {
+                self.0.write_all(&vec![at as u8; len])?;
+            }
+            self.0.sync_data()?;
+        }
+        Ok((writes / group * group) as f64 / start.elapsed().as_secs_f64())
+    }
+}
+
+/// SQLite as fast as one connection makes it.
+pub struct Rusqlite(Connection);
+
+impl Rusqlite {
+    pub fn create(directory: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(directory.join("bare"))?;
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        connection.execute_batch(
+            "PRAGMA synchronous = FULL; CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB);",
+        )?;
+        Ok(Self(connection))
+    }
+
+    pub fn sync(self) -> impl FnMut(usize, Vec<u8>) -> Done {
+        move |at, value| {
+            let sql = "INSERT INTO entries (key, value) VALUES (?1, ?2) \
+                       ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+            self.0.prepare_cached(sql)?.execute(params![key(at), value])?;
+            Ok(())
+        }
+    }
+}
+
+/// One transaction per write in rollback journal mode, behind a mutex, in a blocking task.
+pub struct LdkNodeWay(Arc<Mutex<Connection>>);
+
+impl LdkNodeWay {
+    pub fn create(directory: &Path) -> rusqlite::Result<Self> {
+        let connection = Connection::open(directory.join("ldk_node"))?;
+        connection.execute_batch(
+            "CREATE TABLE ldk_data (primary_namespace TEXT NOT NULL, secondary_namespace TEXT \
+             DEFAULT '' NOT NULL, key TEXT NOT NULL CHECK (key <> ''), value BLOB, PRIMARY KEY \
+             (primary_namespace, secondary_namespace, key));",
+        )?;
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    fn put(connection: &Mutex<Connection>, at: usize, value: &[u8]) -> Done {
+        let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let sql = "INSERT OR REPLACE INTO ldk_data (primary_namespace, secondary_namespace, key, \
+                   value) VALUES (?1, ?2, ?3, ?4)";
+        connection.prepare_cached(sql)?.execute(params!["bench", "", key(at), value])?;
+        Ok(())
+    }
+
+    pub fn sync(self) -> impl FnMut(usize, Vec<u8>) -> Done {
+        move |at, value| Self::put(&self.0, at, &value)
+    }
+}
+
+impl Concurrent for LdkNodeWay {
+    async fn write(&self, at: usize, value: Vec<u8>) -> Done {
+        let connection = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || Self::put(&connection, at, &value)).await?
+    }
+}
+
+/// This project's store over SQLite.
+pub struct Ours(DynStore);
+
+impl Ours {
+    pub fn create(directory: &Path) -> Result<Self, lightning_kvstore::Error> {
+        open(&format!("sqlite:{}/ours", directory.display())).map(Self)
+    }
+
+    pub fn sync(self) -> impl FnMut(usize, Vec<u8>) -> Done {
+        move |at, value| Ok(self.0.put_blocking(&EntryId::new("bench", "", &key(at))?, value)?)
+    }
+}
+
+impl Concurrent for Ours {
+    async fn write(&self, at: usize, value: Vec<u8>) -> Done {
+        Ok(self.0.put(&EntryId::new("bench", "", &key(at))?, value).await?)
+    }
+}

@@ -1,0 +1,286 @@
+//! The tool as a user meets it: output, exit codes, pipes and bad input.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use lightning_kvstore::{EntryId, open};
+use tempfile::TempDir;
+
+struct Place {
+    directory: TempDir,
+    url: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/node.sqlite", directory.path().display());
+        Self { directory, url }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs `kvstore COMMAND URL ARGUMENTS…`.
+    fn run(&self, command: &str, arguments: &[&str]) -> Output {
+        kvstore(&[&[command, &self.url], arguments].concat(), b"")
+    }
+
+    fn put(&self, name: &str, value: &[u8]) {
+        let output = kvstore(&["put", &self.url, name], value);
+        assert_eq!(code(&output), 0, "{output:?}");
+    }
+}
+
+fn kvstore(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvstore"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read closes the pipe; what it says is what counts.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The exit code and what the tool says; a panic says neither what is wrong nor what to do.
+fn failure(output: &Output) -> (i32, String) {
+    let message = text(&output.stderr);
+    assert!(!message.contains("panicked"), "{message}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    (code(output), message)
+}
+
+#[test]
+fn values_pass_through_unchanged() {
+    let place = Place::new();
+    let binary: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    place.put("monitors/channel", &binary);
+    place.put("manager", b"");
+    assert_eq!(place.run("get", &["monitors/channel"]).stdout, binary);
+    assert_eq!(place.run("get", &["monitors//channel"]).stdout, binary);
+    let empty = place.run("get", &["manager"]);
+    assert_eq!((code(&empty), empty.stdout), (0, Vec::new()));
+
+    let (from, to) = (place.path("from"), place.path("to"));
+    fs::write(&from, &binary[7..]).unwrap();
+    let put = place.run("put", &["p/s/k", from.to_str().unwrap()]);
+    assert_eq!(code(&put), 0);
+    let get = place.run("get", &["p/s/k", "-o", to.to_str().unwrap()]);
+    assert_eq!((code(&get), get.stdout), (0, Vec::new()));
+    assert_eq!(fs::read(to).unwrap(), &binary[7..]);
+}
+
+#[test]
+fn entries_are_listed_by_name_size_and_age() {
+    let place = Place::new();
+    for name in ["manager", "p/b", "p/a", "p/s/c", "p2/x"] {
+        place.put(name, name.as_bytes());
+    }
+    assert_eq!(text(&place.run("ls", &[]).stdout), "manager\np/a\np/b\np/s/c\np2/x\n");
+    assert_eq!(text(&place.run("ls", &["p"]).stdout), "p/a\np/b\np/s/c\n");
+    assert_eq!(text(&place.run("ls", &["p/"]).stdout), "p/a\np/b\n");
+    assert_eq!(text(&place.run("ls", &["p/s"]).stdout), "p/s/c\n");
+    let none = place.run("ls", &["absent"]);
+    assert_eq!((code(&none), none.stdout), (0, Vec::new()));
+    let long = text(&place.run("ls", &["--long", "p/"]).stdout);
+    let fields: Vec<Vec<&str>> = long.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(fields, [["3", "3", "p/a"], ["3", "2", "p/b"]]);
+    let json = text(&place.run("ls", &["--json", "p/s"]).stdout);
+    let entry: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let expected = serde_json::json!(
+        { "primary": "p", "secondary": "s", "key": "c", "bytes": 5, "created": 4 }
+    );
+    assert_eq!(entry, expected);
+}
+
+#[test]
+fn entries_are_removed() {
+    let place = Place::new();
+    for name in ["a", "b", "c"] {
+        place.put(name, b"x");
+    }
+    assert_eq!(code(&place.run("rm", &["a"])), 0);
+    assert_eq!(code(&place.run("rm", &["--lazy", "b"])), 0);
+    assert_eq!(text(&place.run("ls", &[]).stdout), "c\n");
+    let (code, message) = failure(&place.run("rm", &["a"]));
+    assert_eq!((code, message.as_str()), (1, "kvstore: no entry a\n"));
+}
+
+#[test]
+fn stat_names_what_ldk_keeps() {
+    let place = Place::new();
+    for (name, len) in [
+        ("manager", 2048),
+        ("network_graph", 10),
+        ("mine", 1),
+        ("monitors/c1", 100),
+        ("monitor_updates/c1/1", 10),
+        ("monitor_updates/c2/1", 20),
+    ] {
+        place.put(name, &vec![0; len]);
+    }
+    let stat = text(&place.run("stat", &[]).stdout);
+    for expected in [
+        "/                       1         1 B",
+        "manager                 1       2 KiB  channel manager",
+        "monitor_updates/        2        30 B  channel monitor updates in 2 namespaces",
+        "monitors/               1       100 B  channel monitors",
+        "network_graph           1        10 B  network graph",
+        "total                   6    2.14 KiB",
+    ] {
+        assert!(stat.contains(expected), "{expected:?} in\n{stat}");
+    }
+    let all = text(&place.run("stat", &["--all"]).stdout);
+    assert!(all.contains("monitor_updates/c2"), "{all}");
+    let json = text(&place.run("stat", &["--json"]).stdout);
+    let lines = json.lines().map(|line| serde_json::from_str(line).unwrap());
+    let bytes: u64 = lines.map(|line: serde_json::Value| line["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(bytes, 2048 + 10 + 1 + 100 + 30);
+}
+
+#[test]
+fn absence_usage_and_store_errors_have_codes_of_their_own() {
+    let place = Place::new();
+    let (code, message) = failure(&place.run("get", &["k"]));
+    assert_eq!(code, 3);
+    assert!(message.contains("node.sqlite does not exist"), "{message}");
+    assert!(!place.path("node.sqlite").exists(), "only put creates a store");
+    place.put("k", b"x");
+    let (code, message) = failure(&place.run("get", &["p/s/absent"]));
+    assert_eq!((code, message.as_str()), (1, "kvstore: no entry p/s/absent\n"));
+    for (arguments, says) in [
+        (vec!["get", &place.url, "a/b/c/d"], "at most three parts"),
+        (vec!["get", &place.url, "/s/k"], "needs a primary"),
+        (vec!["get", &place.url, "a b"], "A-Z a-z 0-9"),
+        (vec!["put", &place.url, ""], "the key is empty"),
+        (vec!["ls", &place.url, "p/s/k"], "A-Z a-z 0-9"),
+        (vec!["ls", "redis://x"], "this build has memory:, sqlite:"),
+        (vec!["ls", "nothing"], "has no scheme"),
+        (vec!["put", "memory:", "k"], "name a store that is kept"),
+        (vec!["frobnicate", "x"], "unrecognized subcommand"),
+        (vec!["get"], "required arguments"),
+    ] {
+        let (code, message) = failure(&kvstore(&arguments, b""));
+        assert_eq!(code, 2, "{arguments:?}: {message}");
+        assert!(message.contains(says), "{arguments:?}: {message}");
+    }
+    let absent = place.path("absent");
+    let (code, message) = failure(&place.run("put", &["k", absent.to_str().unwrap()]));
+    assert_eq!(code, 3);
+    assert!(message.contains("absent: No such file"), "{message}");
+}
+
+#[test]
+fn a_second_process_is_told_who_holds_the_store() {
+    let place = Place::new();
+    let store = open(&place.url).unwrap();
+    store.put_blocking(&EntryId::new("", "", "k").unwrap(), "x").unwrap();
+    for command in ["ls", "stat"] {
+        let (code, message) = failure(&place.run(command, &[]));
+        assert_eq!(code, 3);
+        let holder = format!("process {}", std::process::id());
+        assert!(message.contains("already open") && message.contains(&holder), "{message}");
+    }
+    store.close_blocking().unwrap();
+    assert_eq!(text(&place.run("ls", &[]).stdout), "k\n");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let place = Place::new();
+    place.put("large", &vec![b'x'; 4 << 20]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvstore"))
+        .args(["get", &place.url, "large"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((code(&output), text(&output.stderr).as_str()), (0, ""));
+}
+
+/// Runs the tool on a terminal, which `script` of util-linux makes.
+#[cfg(target_os = "linux")]
+#[test]
+fn binary_values_are_kept_off_the_terminal() {
+    let place = Place::new();
+    place.put("binary", &[0, 27, 255]);
+    place.put("text", "grüße\n".as_bytes());
+    let on_terminal = |name: &str| {
+        let tool = env!("CARGO_BIN_EXE_kvstore");
+        let line = format!("'{tool}' get '{}' {name}", place.url);
+        let script = Command::new("script").args(["-qec", &line, "/dev/null"]).output();
+        script.expect("script of util-linux runs")
+    };
+    let refused = on_terminal("binary");
+    assert_eq!(code(&refused), 2);
+    assert!(text(&refused.stdout).contains("3 bytes of binary data"), "{refused:?}");
+    let shown = on_terminal("text");
+    assert_eq!((code(&shown), text(&shown.stdout).trim_end()), (0, "grüße"));
+}
+
+/// Runs the tool as a user who may not write; root may write everywhere.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let mode = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let place = Place::new();
+    place.put("k", b"x");
+    let is_root = fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own));
+    let nobody = is_root.unwrap() == 0;
+    let tool = place.path("tool");
+    fs::copy(env!("CARGO_BIN_EXE_kvstore"), &tool).unwrap();
+    mode(&tool, 0o755);
+    let try_get = || {
+        let mut command = Command::new(&tool);
+        command.args(["get", &place.url, "k"]);
+        if nobody {
+            command.uid(65534).gid(65534);
+        }
+        command.output().unwrap()
+    };
+    let database = place.path("node.sqlite");
+    // The file may be read, and the directory written for the lock.
+    mode(&database, 0o444);
+    mode(place.directory.path(), 0o777);
+    let (code, message) = failure(&try_get());
+    assert_eq!(code, 3);
+    assert!(message.contains("permission denied") && message.contains("node.sqlite"), "{message}");
+    assert!(message.contains("writable"), "{message}");
+    // Neither may be written.
+    mode(place.directory.path(), 0o555);
+    let (code, message) = failure(&try_get());
+    assert_eq!(code, 3);
+    assert!(message.contains("permission denied"), "{message}");
+    mode(place.directory.path(), 0o700);
+    mode(&database, 0o600);
+    assert_eq!(place.run("get", &["k"]).stdout, b"x");
+}
+
+#[test]
+fn help_has_examples() {
+    for command in [vec!["--help"], vec!["ls", "--help"], vec!["get", "--help"]] {
+        let output = kvstore(&command, b"");
+        assert_eq!(code(&output), 0);
+        assert!(text(&output.stdout).contains("Examples:"), "{command:?}");
+    }
+}
