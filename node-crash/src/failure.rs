@@ -1,0 +1,62 @@
+//! A claim that does not hold, or something that kept the story from being told.
+
+use std::fmt;
+use std::process::ExitCode;
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why the story ends early, and the exit code that says so.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    usage: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), usage: false }
+    }
+
+    /// The caller asked for something that cannot be done.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), usage: true }
+    }
+
+    pub(crate) fn report(self) -> ExitCode {
+        eprintln!("node_crash: {self}");
+        ExitCode::from(if self.usage { 2 } else { 1 })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Says what was attempted when an error came.
+pub(crate) trait Context<T> {
+    fn context(self, attempt: &str) -> Result<T>;
+}
+
+impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
+    fn context(self, attempt: &str) -> Result<T> {
+        self.map_err(|error| Failure::new(format!("{attempt}: {error}")))
+    }
+}
+
+/// As [`Context`], for LDK's errors that only know `Debug`.
+pub(crate) trait DebugContext<T> {
+    fn debug_context(self, attempt: &str) -> Result<T>;
+}
+
+impl<T, E: fmt::Debug> DebugContext<T> for std::result::Result<T, E> {
+    fn debug_context(self, attempt: &str) -> Result<T> {
+        self.map_err(|error| Failure::new(format!("{attempt}: {error:?}")))
+    }
+}
+
+/// Fails with `message` unless `claim` holds.
+pub(crate) fn ensure(claim: bool, message: impl FnOnce() -> String) -> Result<()> {
+    if claim { Ok(()) } else { Err(Failure::new(message())) }
+}

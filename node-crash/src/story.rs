@@ -1,0 +1,71 @@
+//! The tale: kill, check what was acknowledged, and hand over to the recovered nodes.
+
+use crate::arguments::Arguments;
+use crate::chance::fresh_seed;
+use crate::failure::{Context, Result, ensure};
+use crate::ledger::{Found, InFlight};
+use crate::place::Place;
+use crate::plan::{self, Side};
+use crate::remains::Remains;
+use crate::report::tell as line;
+use crate::victim::{Moment, kill};
+
+/// Tells the whole story.
+pub(crate) fn tell(arguments: &Arguments) -> Result<()> {
+    let place = arguments.store.as_deref().map_or_else(Place::temporary, Place::new)?;
+    place.ensure_empty()?;
+    let seed = arguments.seed.unwrap_or_else(fresh_seed);
+    let url = place.url(Side::Alice);
+    let moment = Moment::choose(seed);
+    line(&format!("seed {seed}, LDK {}", arguments.ldk.name()))?;
+    line(&format!("alice's store: {url}"))?;
+    line(&format!("bob's store:   {}", place.url(Side::Bob)))?;
+    line(&format!(
+        "two LDK nodes pay each other through a channel of {} sat; bob keeps a state that he \
+         revoked",
+        plan::CHANNEL
+    ))?;
+
+    let remains = kill(arguments.ldk, url, seed, moment)?;
+    tell_of_the_kill(&remains, moment)?;
+    for side in Side::BOTH {
+        check_acknowledged(&place, side, &remains)?;
+    }
+    arguments.ldk.recover(&place, seed, &remains)?;
+
+    line("every claim holds; look at what was stored with:")?;
+    line(&format!("  cargo run -q -p kvstore-cli -- stat '{url}'"))?;
+    line(&format!("  cargo run -q -p kvstore-cli -- ls '{url}'"))
+}
+
+fn tell_of_the_kill(remains: &Remains, moment: Moment) -> Result<()> {
+    ensure(!remains.funding.is_empty() && !remains.old.is_empty(), || {
+        "the nodes' process did not hand out its transactions".into()
+    })?;
+    let Moment { payments, lines } = moment;
+    line(&format!(
+        "killed with signal 9 after payment {payments} and {lines} more lines about writes: {} \
+         payments acknowledged, {} begun",
+        remains.paid, remains.begun
+    ))
+}
+
+fn check_acknowledged(place: &Place, side: Side, remains: &Remains) -> Result<()> {
+    let ledger = remains.ledger(side);
+    let store = place.open(side)?;
+    let found = ledger.check(&store).context(&format!("{}'s store", side.name()))?;
+    store.close_blocking().context("close the store")?;
+    let Found { entries, bytes, in_flight } = found;
+    let in_flight = match in_flight {
+        None => "no write was in flight",
+        Some(InFlight::Old) => "the write in flight is not there",
+        Some(InFlight::New) => "the write in flight is there",
+    };
+    line(&format!(
+        "{}: {} writes of {} bytes acknowledged, none lost; {in_flight}; {entries} entries of \
+         {bytes} bytes are left",
+        side.name(),
+        ledger.acknowledged(),
+        ledger.bytes(),
+    ))
+}
