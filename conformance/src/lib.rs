@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![allow(clippy::unwrap_used, reason = "the laws are tests: they fail by panicking")]
 
 mod control;
 mod fixture;

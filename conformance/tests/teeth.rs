@@ -1,5 +1,7 @@
 //! The suite catches backends that break a law: one defect each, on top of the reference backend.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::HashSet;
 use std::fs;
 use std::panic::catch_unwind;

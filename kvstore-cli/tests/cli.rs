@@ -1,5 +1,7 @@
 //! The tool as a user meets it: output, exit codes, pipes and bad input.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;

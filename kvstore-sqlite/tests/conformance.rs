@@ -1,5 +1,7 @@
 //! The SQLite backend keeps every law, with each schema.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use conformance::Fixture;

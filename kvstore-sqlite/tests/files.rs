@@ -1,5 +1,7 @@
 //! Which files open, which are refused, and what becomes of ldk-node's.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +23,7 @@ fn open(path: &Path) -> Store<SqliteBackend> {
 }
 
 fn refused(options: &SqliteOptions) -> (ErrorKind, String) {
-    let error = SqliteBackend::open(options).err().expect("it is refused");
+    let error = SqliteBackend::open(options).expect_err("it is refused");
     assert_eq!(error.backend(), "sqlite");
     (error.kind(), error.to_string())
 }

@@ -1,5 +1,6 @@
 //! Boxed stores that are opened by URL keep every law, also through LDK's traits.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "sqlite")]
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! What URLs mean, and what bad ones say.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use lightning_kvstore::{ErrorKind, StoreUrl, open};
 
 fn message(url: &str) -> (ErrorKind, String) {

@@ -16,7 +16,7 @@ pub fn n1_names_use_the_alphabet_of_ldk<F: Fixture>() {
     for letter in &letters {
         let found = store.get_blocking(&id(letter, letter, letter)).unwrap();
         assert_eq!(found.as_deref(), Some(letter.as_bytes()));
-        assert_eq!(keys(&store, letter, letter), [letter.clone()]);
+        assert_eq!(keys(&store, letter, letter), [letter.as_str()]);
     }
 }
 
