@@ -12,3 +12,8 @@ pub use kvstore_core::{
 pub use kvstore_sqlite::{SqliteBackend, SqliteOptions};
 pub use open::{OpenOptions, open, open_async, open_backend, open_with};
 pub use url::StoreUrl;
+
+/// The examples of the repository's README compile.
+#[cfg(all(doctest, feature = "sqlite", feature = "ldk-0-2"))]
+#[doc = include_str!("../../README.md")]
+mod readme {}
