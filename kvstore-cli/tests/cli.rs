@@ -278,6 +278,37 @@ fn a_file_that_cannot_be_written_is_named() {
     assert_eq!(place.run("get", &["k"]).stdout, b"x");
 }
 
+/// P4 with a disk that fails to flush, which `strace` plays.
+#[cfg(target_os = "linux")]
+#[test]
+#[allow(clippy::print_stdout, reason = "a skipped test says so")]
+fn a_failed_flush_leaves_the_outcome_open_and_says_so() {
+    let place = Place::new();
+    place.put("before", b"x");
+    let failing = |command: &str, name: &str, from: &str| {
+        let inject = format!("inject=fsync,fdatasync:error=EIO:when={from}");
+        Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", &inject])
+            .args([env!("CARGO_BIN_EXE_kvstore"), command, &place.url, name])
+            .stdin(Stdio::null())
+            .output()
+    };
+    let refused = failing("put", "after", "1+");
+    let complains = |output: &Output| text(&output.stderr).contains("strace: ");
+    let Some(refused) = refused.ok().filter(|output| !complains(output)) else {
+        println!("SKIPPED: strace is not installed, or may not trace here");
+        return;
+    };
+    let (code, message) = failure(&refused);
+    assert_eq!(code, 3, "{message}");
+    assert!(message.contains("outcome of the commit is unknown"), "{message}");
+    assert!(message.contains("reopen the store"), "{message}");
+    // All of it or nothing; what was acknowledged is there.
+    assert_eq!(place.run("get", &["before"]).stdout, b"x");
+    assert!([0, 1].contains(&place.run("get", &["after"]).status.code().unwrap()));
+    assert_eq!(failing("get", "before", "1+").unwrap().stdout, b"x", "to read takes no flush");
+}
+
 #[test]
 fn help_has_examples() {
     for command in [vec!["--help"], vec!["ls", "--help"], vec!["get", "--help"]] {

@@ -199,7 +199,11 @@ pub(crate) fn prepare(connection: &mut Connection, found: Found, upgrade: bool) 
         for table in &tables {
             prepare_table(&transaction, table, schema.version)?;
         }
-        transaction.pragma_update(None, "user_version", schema.version.number())?;
+        // Nothing is written to a file that is as it should be.
+        let number: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if number != i64::from(schema.version.number()) {
+            transaction.pragma_update(None, "user_version", schema.version.number())?;
+        }
         transaction.commit()
     };
     work().map_err(|source| engine("open", source))?;

@@ -1,0 +1,74 @@
+//! P5 on a disk that is really full: a small file system in memory, which only root can mount.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::Command;
+
+use kvstore_core::{EntryId, ErrorKind, Store};
+use kvstore_sqlite::{SqliteBackend, SqliteOptions};
+use tempfile::TempDir;
+
+/// A file system of 2 MiB, unmounted when it is dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=2m,mode=700", "kvstore-test"]);
+        let mounted = mount.arg(directory.path()).output().is_ok_and(|done| done.status.success());
+        mounted.then_some(Self(directory))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg(self.path()).status();
+        assert!(done.is_ok_and(|done| done.success()) || std::thread::panicking());
+    }
+}
+
+#[test]
+fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("SKIPPED: this user may not mount a small file system; run as root");
+        return;
+    };
+    let path = disk.path().join("node.sqlite");
+    let open = || Store::open(SqliteBackend::open(&SqliteOptions::new(&path)).unwrap()).unwrap();
+    let id = |at: usize| EntryId::new("p", "s", &at.to_string()).unwrap();
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 600_000]).unwrap();
+    let store = open();
+    let (mut stored, mut refused) = (Vec::new(), None);
+    for at in 0..100 {
+        match store.put_blocking(&id(at), vec![at as u8; 50_000]) {
+            Ok(()) => stored.push(at),
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    let error = refused.expect("the disk is full before 5 MB");
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    assert!(error.is_retryable() && error.to_string().contains("make room"), "{error}");
+    assert!(stored.len() > 5);
+
+    // What is there can be read, what failed is absent, and the store goes on once there is room.
+    assert_eq!(store.get_blocking(&id(stored.len())).unwrap(), None);
+    std::fs::remove_file(ballast).unwrap();
+    store.put_blocking(&id(1000), vec![7; 100]).unwrap();
+    drop(store);
+    let store = open();
+    for at in stored {
+        assert_eq!(store.get_blocking(&id(at)).unwrap(), Some(vec![at as u8; 50_000]));
+    }
+    assert_eq!(store.get_blocking(&id(1000)).unwrap(), Some(vec![7; 100]));
+}
