@@ -135,7 +135,7 @@ impl<B: Backend> Store<B> {
     /// # Errors
     /// As [`commit_blocking`](Self::commit_blocking).
     pub fn put_blocking(&self, id: &EntryId, value: impl Into<Bytes>) -> Result<()> {
-        self.commit_blocking(Batch::new().put(id, value)).map_err(|error| error.with_entry(id))
+        self.commit_blocking(Batch::new().put(id, value))
     }
 
     /// Removes an entry and blocks until that is durable; see
@@ -144,7 +144,7 @@ impl<B: Backend> Store<B> {
     /// # Errors
     /// As [`commit_blocking`](Self::commit_blocking).
     pub fn remove_blocking(&self, id: &EntryId) -> Result<()> {
-        self.commit_blocking(Batch::new().remove(id)).map_err(|error| error.with_entry(id))
+        self.commit_blocking(Batch::new().remove(id))
     }
 
     /// Commits a batch and blocks until it is durable.

@@ -217,8 +217,9 @@ fn apply(
     }
     let mut statement = connection.prepare_cached(&queries.upsert)?;
     let (primary, secondary, key, value) = (id.primary(), id.secondary(), id.key(), &value[..]);
-    // A number that an update leaves unused is only a gap in the order.
-    *last_created += 1;
+    // A number that an update leaves unused is only a gap in the order. A foreign row may hold the
+    // largest number: then the keys decide among those that share it.
+    *last_created = last_created.saturating_add(1);
     match statement.parameter_count() {
         5 => statement.execute(params![primary, secondary, key, value, *last_created]),
         _ => statement.execute(params![primary, secondary, key, value]),

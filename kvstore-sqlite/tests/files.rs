@@ -190,6 +190,15 @@ fn rows_that_share_a_creation_number_are_paged_once_each() {
     assert_eq!(found, ["a", "b", "c", "d", "e"]);
     store.put_blocking(&id("s", "new"), vec![1]).unwrap();
     assert_eq!(keys(&store)[0], "new");
+    store.close_blocking().unwrap();
+    // The largest number there is: later entries share it.
+    let other = Connection::open(&path).unwrap();
+    let sql = "INSERT INTO ldk_node_data VALUES ('p', 's', 'last', x'01', ?1)";
+    other.execute(sql, [i64::MAX]).unwrap();
+    drop(other);
+    let store = open(&path);
+    store.put_blocking(&id("s", "newer"), vec![1]).unwrap();
+    assert_eq!(keys(&store)[..3], ["last", "newer", "new"]);
 }
 
 #[test]

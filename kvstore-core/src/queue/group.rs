@@ -62,6 +62,10 @@ impl Group {
 
 impl Outcome {
     fn settle(&mut self, submission: Submission, result: Result<()>) {
+        let result = result.map_err(|error| match &submission.mutations[..] {
+            [only] if error.entry().is_none() => error.with_entry(only.id()),
+            _ => error,
+        });
         match &result {
             Ok(()) => {
                 let ids = submission.mutations.iter().map(Mutation::id);
@@ -127,4 +131,62 @@ fn fold<'a>(mutations: impl Iterator<Item = &'a Mutation>) -> Vec<Mutation> {
         places.insert(id, place);
     }
     kept.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Entries with their value, and their order of creation.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Entries {
+        values: BTreeMap<EntryId, Bytes>,
+        oldest_first: Vec<EntryId>,
+    }
+
+    impl Entries {
+        fn apply(mut self, mutations: &[Mutation]) -> Self {
+            for mutation in mutations {
+                let id = mutation.id();
+                let renewed = matches!(mutation, Mutation::Put { renew: true, .. });
+                if renewed || mutation.value().is_none() {
+                    self.values.remove(id);
+                    self.oldest_first.retain(|other| other != id);
+                }
+                let Some(value) = mutation.value() else { continue };
+                if self.values.insert(id.clone(), value.clone()).is_none() {
+                    self.oldest_first.push(id.clone());
+                }
+            }
+            self
+        }
+    }
+
+    fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
+        let mutation = (0..5_u8, proptest::option::weighted(0.6, any::<u8>()));
+        let mutation = mutation.prop_map(|(key, value)| {
+            let id = EntryId::new("p", "s", &key.to_string()).unwrap();
+            match value {
+                Some(value) => Mutation::Put { id, value: vec![value].into(), renew: false },
+                None => Mutation::Remove { id },
+            }
+        });
+        proptest::collection::vec(mutation, 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn folding_changes_nothing_but_the_number(before in mutations(), group in mutations()) {
+            let entries = Entries::default().apply(&before);
+            let folded = fold(group.iter());
+            let ids: std::collections::HashSet<_> = folded.iter().map(Mutation::id).collect();
+            prop_assert_eq!(ids.len(), folded.len(), "an entry occurs twice");
+            prop_assert_eq!(entries.clone().apply(&folded), entries.apply(&group));
+        }
+    }
 }
