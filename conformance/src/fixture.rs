@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use kvstore_core::{Backend, MemoryBackend, MemoryDisk, QueueOptions, Result, Store};
+use crate::strategies::TRICKY_NAMES;
+use kvstore_core::{
+    Backend, MAX_VALUE_LEN, MemoryBackend, MemoryDisk, QueueOptions, Result, Store,
+};
 
 /// A private place for the stores of one test, and how to open a backend there.
 ///
@@ -25,6 +28,25 @@ pub trait Fixture: Send + Sync + Sized + 'static {
 
     /// The directory that holds the backend's files and nothing else, for a backend on local files.
     fn directory(&self) -> Option<&Path>;
+
+    /// Whether a key may have the name of a namespace (contract N6). Only LDK's first directory
+    /// layout cannot hold that; there it must be a clear error that changes nothing.
+    fn keys_may_be_namespaces(&self) -> bool {
+        true
+    }
+
+    /// Names that are easy to mix up, as far as the backend can hold them together.
+    fn tricky_names(&self) -> Vec<(&'static str, &'static str, &'static str)> {
+        let conflicts = |name: &(&str, &str, &str)| match *name {
+            ("", "", key) => TRICKY_NAMES.iter().any(|other| other.0 == key),
+            (primary, "", key) => {
+                TRICKY_NAMES.iter().any(|other| (other.0, other.1) == (primary, key))
+            }
+            _ => false,
+        };
+        let names = TRICKY_NAMES.iter().copied();
+        names.filter(|name| self.keys_may_be_namespaces() || !conflicts(name)).collect()
+    }
 
     /// Opens a store with the default options.
     fn store(&self) -> Store<Self::Backend> {
@@ -56,7 +78,7 @@ impl Fixture for MemoryFixture {
     }
 
     fn too_large(&self) -> usize {
-        MemoryDisk::MAX_VALUE_LEN + 1
+        MAX_VALUE_LEN + 1
     }
 
     fn directory(&self) -> Option<&Path> {

@@ -57,11 +57,14 @@ pub enum Operation {
     },
 }
 
+/// Names of entries: primary, secondary, key.
+pub(crate) type Names = Vec<(&'static str, &'static str, &'static str)>;
+
 /// Half of the entries are of one namespace, so that their creation order matters.
-fn entry() -> impl Strategy<Value = EntryId> {
+fn entry(names: Names) -> impl Strategy<Value = EntryId> + Clone {
     let crowded = |name: &&(&str, &str, &str)| (name.0, name.1) == ("p", "s");
-    let crowded: Vec<_> = TRICKY_NAMES.iter().filter(crowded).copied().collect();
-    let names = prop_oneof![select(TRICKY_NAMES), select(crowded)];
+    let crowded: Names = names.iter().filter(crowded).copied().collect();
+    let names = prop_oneof![select(names), select(crowded)];
     names.prop_map(|(primary, secondary, key)| id(primary, secondary, key))
 }
 
@@ -72,15 +75,18 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Sequences of operations, with reopening as one of them.
-pub fn operations() -> impl Strategy<Value = Vec<Operation>> {
+/// Sequences of operations on entries of these names, with reopening as one of them.
+pub fn operations(
+    names: Vec<(&'static str, &'static str, &'static str)>,
+) -> impl Strategy<Value = Vec<Operation>> {
+    let entry = entry(names);
+    let changes = vec((entry.clone(), proptest::option::weighted(0.7, value())), 0..6);
     let operation = prop_oneof![
-        6 => (entry(), value()).prop_map(|(id, value)| Operation::Put(id, value)),
-        3 => (entry(), value()).prop_map(|(id, value)| Operation::PutBlocking(id, value)),
-        3 => entry().prop_map(Operation::Remove),
-        3 => entry().prop_map(Operation::RemoveLazy),
-        3 => vec((entry(), proptest::option::weighted(0.7, value())), 0..6)
-            .prop_map(Operation::Batch),
+        6 => (entry.clone(), value()).prop_map(|(id, value)| Operation::Put(id, value)),
+        3 => (entry.clone(), value()).prop_map(|(id, value)| Operation::PutBlocking(id, value)),
+        3 => entry.clone().prop_map(Operation::Remove),
+        3 => entry.prop_map(Operation::RemoveLazy),
+        3 => changes.prop_map(Operation::Batch),
         2 => Just(Operation::Gather),
         3 => (1_usize..5).prop_map(Operation::Compare),
         1 => any::<bool>().prop_map(|close| Operation::Reopen { close }),

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use conformance::Fixture;
 use kvstore_core::{
-    Backend, Bytes, EntryId, EntryInfo, Error, ErrorKind, Key, MemoryBackend, MemoryDisk, Mutation,
-    Namespace, PageEntry, Position, Result, async_trait,
+    Backend, Bytes, EntryId, EntryInfo, Error, ErrorKind, Key, MAX_VALUE_LEN, MemoryBackend,
+    MemoryDisk, Mutation, Namespace, PageEntry, Position, Result, async_trait,
 };
 use tempfile::TempDir;
 
@@ -343,7 +343,7 @@ macro_rules! defects {
                     }
 
                     fn too_large(&self) -> usize {
-                        MemoryDisk::MAX_VALUE_LEN + 1
+                        MAX_VALUE_LEN + 1
                     }
 
                     fn directory(&self) -> Option<&Path> {

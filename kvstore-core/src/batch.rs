@@ -6,6 +6,12 @@ use bytes::Bytes;
 
 use crate::EntryId;
 
+/// The longest value in bytes that every backend takes, and the limit of those that have none of
+/// their own, so that one store can be moved to another.
+///
+/// **Source**: `SQLITE_MAX_LENGTH`, SQLite's default limit.
+pub const MAX_VALUE_LEN: usize = 1_000_000_000;
+
 /// One put or one remove, as a backend receives it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Mutation {

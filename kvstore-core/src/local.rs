@@ -124,13 +124,17 @@ pub fn create_dir_all(path: &Path) -> Result<()> {
 /// **Source**: `fsync(2)`: to flush a file does not flush the directory entry that leads to it.
 ///
 /// # Errors
-/// What the system says. Do not try again: a second flush can succeed without the data.
+/// [`InDoubt`](ErrorKind::InDoubt) if the flush fails. It is not to be tried again: a second one can
+/// succeed without the data.
 pub fn sync_dir(path: &Path) -> Result<()> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     // Windows has no handle of a directory to flush.
     if cfg!(unix) {
-        let synced = File::open(path).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| io_error("flush directory", path, error))?;
+        let directory = File::open(path).map_err(|error| io_error("flush", path, error))?;
+        directory.sync_all().map_err(|source| {
+            let message = format!("{}: the flush failed: {source}; check the disk", path.display());
+            Error::new(ErrorKind::InDoubt, "flush", message).with_source(source)
+        })?;
     }
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! The reference backend: entries in memory.
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -10,15 +8,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    Backend, EntryId, EntryInfo, Error, ErrorKind, Key, Mutation, Namespace, PageEntry, Position,
-    Result,
+    Backend, CreationIndex, EntryId, EntryInfo, Error, ErrorKind, MAX_VALUE_LEN, Mutation,
+    Namespace, PageEntry, Position, Result,
 };
 
 /// A backend that keeps entries in memory, for tests and as the reference of the others.
 ///
 /// **Durability**: none beyond the [`MemoryDisk`] it was opened on, which ends with the process.
 ///
-/// **Limits**: values up to [`MemoryDisk::MAX_VALUE_LEN`].
+/// **Limits**: values up to [`MAX_VALUE_LEN`].
 #[derive(Debug)]
 pub struct MemoryBackend {
     disk: MemoryDisk,
@@ -36,26 +34,16 @@ pub struct MemoryDisk {
 #[derive(Default)]
 struct DiskState {
     open: AtomicBool,
-    spaces: RwLock<Spaces>,
+    entries: RwLock<Entries>,
 }
 
 #[derive(Default)]
-struct Spaces {
+struct Entries {
     last_created: u64,
-    by_namespace: HashMap<Namespace, Space>,
-}
-
-#[derive(Default)]
-struct Space {
-    by_key: HashMap<Key, (u64, Bytes)>,
-    by_creation: BTreeMap<u64, Key>,
+    index: CreationIndex<Bytes>,
 }
 
 impl MemoryDisk {
-    /// The longest value in bytes: what SQLite allows by default, so that tests in memory meet the
-    /// same bound.
-    pub const MAX_VALUE_LEN: usize = 1_000_000_000;
-
     /// Creates an empty disk.
     #[must_use]
     pub fn new() -> Self {
@@ -88,15 +76,15 @@ impl MemoryBackend {
         Error::new(kind, operation, message).with_backend("memory")
     }
 
-    fn spaces(&self) -> Result<&RwLock<Spaces>> {
+    fn entries(&self) -> Result<&RwLock<Entries>> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Self::error(ErrorKind::Closed, "use store", "the store was closed"));
         }
-        Ok(&self.disk.shared.spaces)
+        Ok(&self.disk.shared.entries)
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Spaces) -> T) -> Result<T> {
-        Ok(read(&self.spaces()?.read().unwrap_or_else(PoisonError::into_inner)))
+    fn read<T>(&self, read: impl FnOnce(&CreationIndex<Bytes>) -> T) -> Result<T> {
+        Ok(read(&self.entries()?.read().unwrap_or_else(PoisonError::into_inner).index))
     }
 
     fn free_disk(&self) {
@@ -129,24 +117,20 @@ impl Backend for MemoryBackend {
     }
 
     async fn commit(&self, mutations: &[Mutation]) -> Result<()> {
-        let too_large =
-            |m: &&Mutation| m.value().is_some_and(|v| v.len() > MemoryDisk::MAX_VALUE_LEN);
+        let too_large = |m: &&Mutation| m.value().is_some_and(|v| v.len() > MAX_VALUE_LEN);
         if let Some(mutation) = mutations.iter().find(too_large) {
             let message = "memory values hold at most 1000000000 bytes; split the value";
             return Err(
                 Self::error(ErrorKind::ValueTooLarge, "commit", message).with_entry(mutation.id())
             );
         }
-        let mut spaces = self.spaces()?.write().unwrap_or_else(PoisonError::into_inner);
-        mutations.iter().for_each(|mutation| spaces.apply(mutation));
+        let mut entries = self.entries()?.write().unwrap_or_else(PoisonError::into_inner);
+        mutations.iter().for_each(|mutation| entries.apply(mutation));
         Ok(())
     }
 
     async fn get(&self, id: &EntryId) -> Result<Option<Vec<u8>>> {
-        self.read(|spaces| {
-            let space = spaces.by_namespace.get(&id.namespace())?;
-            space.by_key.get(&id.to_key()).map(|(_, value)| value.to_vec())
-        })
+        self.read(|index| index.get(id).map(|entry| entry.about.to_vec()))
     }
 
     async fn page(
@@ -156,20 +140,22 @@ impl Backend for MemoryBackend {
         limit: usize,
         values: bool,
     ) -> Result<Vec<PageEntry>> {
-        self.read(|spaces| match spaces.by_namespace.get(namespace) {
-            Some(space) => space.page(after, limit, values),
-            None => Vec::new(),
+        self.read(|index| {
+            let entries = index.after(namespace, after).take(limit);
+            let entries = entries.map(|(key, entry)| PageEntry {
+                position: Position { created: entry.created, key: key.clone() },
+                value: values.then(|| entry.about.to_vec()),
+            });
+            entries.collect()
         })
     }
 
     async fn list_all(&self) -> Result<Vec<EntryInfo>> {
-        self.read(|spaces| {
-            let entries = spaces.by_namespace.iter().flat_map(|(namespace, space)| {
-                space.by_key.iter().map(|(key, (created, value))| EntryInfo {
-                    id: namespace.entry(key),
-                    value_len: value.len() as u64,
-                    created: *created,
-                })
+        self.read(|index| {
+            let entries = index.iter().map(|(id, entry)| EntryInfo {
+                id,
+                value_len: entry.about.len() as u64,
+                created: entry.created,
             });
             entries.collect()
         })
@@ -181,44 +167,20 @@ impl Backend for MemoryBackend {
     }
 }
 
-impl Spaces {
+impl Entries {
     fn apply(&mut self, mutation: &Mutation) {
         let id = mutation.id();
-        let (namespace, key) = (id.namespace(), id.to_key());
-        let space = self.by_namespace.entry(namespace).or_default();
+        let kept = self.index.get(id).map(|entry| entry.created);
         match mutation {
             Mutation::Put { value, renew, .. } => {
-                let kept = space.by_key.get(&key).map(|(created, _)| *created);
-                if *renew {
-                    space.forget(&key);
-                }
                 let created = kept.filter(|_| !renew).unwrap_or_else(|| {
                     self.last_created += 1;
                     self.last_created
                 });
-                space.by_creation.insert(created, key.clone());
-                space.by_key.insert(key, (created, value.clone()));
+                self.index.insert(id, created, value.clone());
             }
-            Mutation::Remove { .. } => space.forget(&key),
+            Mutation::Remove { .. } => drop(self.index.remove(id)),
         }
-    }
-}
-
-impl Space {
-    fn forget(&mut self, key: &Key) {
-        if let Some((created, _)) = self.by_key.remove(key) {
-            self.by_creation.remove(&created);
-        }
-    }
-
-    fn page(&self, after: Option<&Position>, limit: usize, values: bool) -> Vec<PageEntry> {
-        let end = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.created));
-        let newest_first = self.by_creation.range((Bound::Unbounded, end)).rev();
-        let entry = |(created, key): (&u64, &Key)| PageEntry {
-            position: Position { created: *created, key: key.clone() },
-            value: self.by_key.get(key).filter(|_| values).map(|(_, value)| value.to_vec()),
-        };
-        newest_first.take(limit).map(entry).collect()
     }
 }
 

@@ -4,9 +4,9 @@ mod open;
 mod url;
 
 pub use kvstore_core::{
-    Backend, Batch, Bytes, DynStore, EntryId, EntryInfo, Error, ErrorKind, Key, MemoryBackend,
-    MemoryDisk, Mutation, NAME_ALPHABET, NAME_MAX_LEN, Namespace, Page, PageEntry, PageToken,
-    Position, QueueOptions, Result, Store, StoreBatch, Ticket, async_trait, ldk, local,
+    Backend, Batch, Bytes, DynStore, EntryId, EntryInfo, Error, ErrorKind, Key, MAX_VALUE_LEN,
+    MemoryBackend, MemoryDisk, Mutation, NAME_ALPHABET, NAME_MAX_LEN, Namespace, Page, PageEntry,
+    PageToken, Position, QueueOptions, Result, Store, StoreBatch, Ticket, async_trait, ldk, local,
 };
 #[cfg(feature = "sqlite")]
 pub use kvstore_sqlite::{SqliteBackend, SqliteOptions};

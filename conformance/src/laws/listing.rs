@@ -7,7 +7,6 @@ use std::thread;
 use kvstore_core::{Backend, ErrorKind, PageToken, QueueOptions, Store};
 
 use crate::Fixture;
-use crate::strategies::TRICKY_NAMES;
 use crate::support::{
     FinishOnDrop, Pace, controlled, id, key, keys, namespace, sorted, within_patience,
 };
@@ -16,11 +15,12 @@ use crate::support::{
 pub fn l1_a_list_shows_its_namespace_only<F: Fixture>() {
     let store_at = F::new();
     let store = store_at.store();
-    for (primary, secondary, key) in TRICKY_NAMES {
+    let names = store_at.tricky_names();
+    for (primary, secondary, key) in &names {
         store.put_blocking(&id(primary, secondary, key), vec![1]).unwrap();
     }
-    for (primary, secondary, _) in TRICKY_NAMES {
-        let inside = TRICKY_NAMES.iter().filter(|name| (name.0, name.1) == (*primary, *secondary));
+    for (primary, secondary, _) in &names {
+        let inside = names.iter().filter(|name| (name.0, name.1) == (*primary, *secondary));
         let expected = sorted(inside.map(|name| name.2.to_owned()));
         assert_eq!(sorted(keys(&store, primary, secondary)), expected, "{primary}/{secondary}");
     }
@@ -250,16 +250,17 @@ pub fn l9_a_page_with_values_is_one_operation<F: Fixture>() {
 pub fn l11_every_entry_is_listed_once<F: Fixture>() {
     let store_at = F::new();
     let store = store_at.store();
-    let fill = TRICKY_NAMES.iter().enumerate().fold(store.batch(), |batch, (len, name)| {
+    let names = store_at.tricky_names();
+    let fill = names.iter().enumerate().fold(store.batch(), |batch, (len, name)| {
         batch.put(&id(name.0, name.1, name.2), vec![0; len])
     });
     fill.commit().wait().unwrap();
     store.put_blocking(&id("", "", "manager"), vec![0; 100]).unwrap();
     let listed = store.list_all_blocking().unwrap();
     let ids: BTreeSet<_> = listed.iter().map(|entry| entry.id.clone()).collect();
-    let expected = TRICKY_NAMES.iter().map(|name| id(name.0, name.1, name.2));
+    let expected = names.iter().map(|name| id(name.0, name.1, name.2));
     assert_eq!(ids, expected.collect());
-    assert_eq!(listed.len(), TRICKY_NAMES.len());
+    assert_eq!(listed.len(), names.len());
     for entry in listed {
         let value = store.get_blocking(&entry.id).unwrap().unwrap();
         assert_eq!(entry.value_len, value.len() as u64, "{}", entry.id);

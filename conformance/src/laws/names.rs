@@ -78,6 +78,9 @@ pub fn n6_a_key_and_a_namespace_may_share_their_text<F: Fixture>() {
     let store_at = F::new();
     let store = store_at.store();
     let same = [id("", "", "p"), id("p", "", "x"), id("p", "x", "k"), id("p", "x", "x")];
+    if !store_at.keys_may_be_namespaces() {
+        return refuses_shared_text::<F>();
+    }
     for (value, entry) in same.iter().enumerate() {
         store.put_blocking(entry, vec![value as u8]).unwrap();
     }
@@ -88,6 +91,38 @@ pub fn n6_a_key_and_a_namespace_may_share_their_text<F: Fixture>() {
     }
     assert_eq!(keys(&store, "p", ""), ["x"]);
     assert_eq!(sorted(keys(&store, "p", "x")), ["k", "x"]);
+}
+
+/// What N6 allows the first directory layout instead: a clear error, and nothing is changed.
+fn refuses_shared_text<F: Fixture>() {
+    let store_at = F::new();
+    let store = store_at.store();
+    for (entry, others) in [
+        (id("a", "", "x"), [id("", "", "a"), id("a", "x", "k")]),
+        (id("b", "x", "k"), [id("", "", "b"), id("b", "", "x")]),
+    ] {
+        store.put_blocking(&entry, vec![1]).unwrap();
+        for other in others {
+            let batch = store.batch().put(&other, vec![2]).put(&id("c", "", "c"), vec![2]);
+            let error = batch.commit_blocking().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            assert!(error.message().contains("in the way"), "{error}");
+            assert_eq!(store.get_blocking(&other).unwrap(), None);
+        }
+        assert_eq!(store.list_all_blocking().unwrap().len(), 1);
+        // Within one batch too, and in any order, what counts is how it ends.
+        let other = id(entry.primary(), entry.key(), "k");
+        let both = store.batch().put(&other, vec![3]).remove(&entry);
+        match entry.secondary() {
+            "" => both.commit_blocking().unwrap(),
+            _ => store.batch().remove(&entry).commit_blocking().unwrap(),
+        }
+        store.remove_blocking(&other).unwrap();
+        store.put_blocking(&entry, vec![4]).unwrap();
+        drop(store_at.open().err().expect("the store is still open"));
+        store.remove_blocking(&entry).unwrap();
+    }
+    assert_eq!(store.list_all_blocking().unwrap(), []);
 }
 
 /// N7 `A` and `a` are different names.

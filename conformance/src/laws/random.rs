@@ -5,7 +5,7 @@ use std::env;
 use kvstore_core::{Batch, Namespace, PageToken, QueueOptions, Store, Ticket};
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
-use crate::strategies::{Operation, TRICKY_NAMES, operations};
+use crate::strategies::{Names, Operation, operations};
 use crate::support::{controlled, id, namespace};
 use crate::{Control, Controlled, Fixture, Model};
 
@@ -36,7 +36,8 @@ fn run_cases<F: Fixture>(seed: u64, cases: u32) {
         max_shrink_iters: 2000,
         ..Config::default()
     };
-    let result = TestRunner::new(config).run(&operations(), |operations| {
+    let names = F::new().tricky_names();
+    let result = TestRunner::new(config).run(&operations(names), |operations| {
         run::<F>(&operations);
         Ok(())
     });
@@ -64,6 +65,7 @@ fn run<F: Fixture>(operations: &[Operation]) {
 struct Run<F: Fixture> {
     store: Option<Store<Controlled<F::Backend>>>,
     control: Control,
+    names: Names,
     model: Model,
     tickets: Vec<Ticket>,
 }
@@ -123,7 +125,8 @@ impl<F: Fixture> Run<F> {
 
     fn new(store_at: &F) -> Self {
         let (control, store) = controlled(store_at, QueueOptions::default());
-        Self { store: Some(store), control, model: Model::default(), tickets: Vec::new() }
+        let names = store_at.tricky_names();
+        Self { store: Some(store), control, names, model: Model::default(), tickets: Vec::new() }
     }
 
     fn open(&mut self, store_at: &F) {
@@ -141,7 +144,7 @@ impl<F: Fixture> Run<F> {
         for ticket in std::mem::take(&mut self.tickets).into_iter().rev() {
             ticket.wait().unwrap();
         }
-        for (primary, secondary, key) in TRICKY_NAMES {
+        for (primary, secondary, key) in self.names.clone() {
             let entry = id(primary, secondary, key);
             let found = self.store().get_blocking(&entry).unwrap();
             assert_eq!(found.as_deref(), self.model.get(&entry), "{entry}");

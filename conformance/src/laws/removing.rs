@@ -62,6 +62,15 @@ pub fn d3_a_lazy_remove_hides_at_once<F: Fixture>() {
     put_again.wait().unwrap();
     assert_eq!(store.get_blocking(&key(1)).unwrap(), Some(vec![9]));
     assert_eq!(keys(&store, "p", "s"), ["1", "3", "2", "0"]);
+    // A commit that was under way when the entry was removed does not bring it back.
+    control.hold();
+    let under_way = store.put(&key(0), vec![8]);
+    control.wait_until_held();
+    store.remove_lazy(&key(0)).unwrap();
+    control.release();
+    under_way.wait().unwrap();
+    assert_eq!(store.get_blocking(&key(0)).unwrap(), None);
+    assert_eq!(keys(&store, "p", "s"), ["1", "3", "2"]);
 }
 
 /// D4 Lazy removes reach the disk within one second even when no other commit follows.

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use kvstore_core::{Batch, ErrorKind, QueueOptions};
 
 use crate::Fixture;
-use crate::strategies::TRICKY_NAMES;
 use crate::support::{controlled, id, key, namespace};
 
 /// S1 Files and directories are created for their owner only (0600, 0700).
 pub fn s1_files_are_for_their_owner_only<F: Fixture>() {
     let store_at = F::new();
     let store = store_at.store();
-    for (primary, secondary, key) in TRICKY_NAMES {
+    for (primary, secondary, key) in store_at.tricky_names() {
         store.put_blocking(&id(primary, secondary, key), vec![1; 300_000]).unwrap();
     }
     let Some(directory) = store_at.directory() else { return };
