@@ -1,0 +1,308 @@
+//! Putting what the journal holds in its place, in the background.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use kvstore_core::local::create_dir_all;
+use kvstore_core::{EntryId, Error, ErrorKind, Result};
+
+use crate::backend::{CREATED_SHIFT, spool_path};
+use crate::disk;
+use crate::error::{corrupted, error, io, named};
+use crate::journal::Placer;
+use crate::layout::Layout;
+use crate::record::{After, Spooled, Value};
+use crate::state::{Pending, State};
+
+/// What the committer and the checkpoint's thread tell each other.
+pub(crate) struct Progress {
+    state: Mutex<Stand>,
+    changed: Condvar,
+}
+
+struct Stand {
+    /// Everything up to here shall be put in place.
+    wanted: u64,
+    /// Everything up to here is.
+    placed: u64,
+    failure: Option<Error>,
+    placer: Option<Placer>,
+    ended: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(placed: u64) -> Self {
+        let state = Stand { wanted: placed, placed, failure: None, placer: None, ended: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stand> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the thread the journal whose headers it is to write.
+    pub(crate) fn attach(&self, placer: Placer) {
+        self.lock().placer = Some(placer);
+    }
+
+    /// Asks for everything up to `sequence` to be put in place; does not wait.
+    pub(crate) fn request(&self, sequence: u64) {
+        let mut stand = self.lock();
+        if sequence > stand.wanted {
+            stand.wanted = sequence;
+            drop(stand);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until everything up to `sequence` is in place.
+    ///
+    /// # Errors
+    /// Why it cannot be. After a failed flush it never will be; otherwise the next call tries again.
+    pub(crate) fn wait_for(&self, sequence: u64) -> Result<()> {
+        self.request(sequence);
+        let mut stand = self.lock();
+        let mut tried_again = false;
+        while stand.placed < sequence {
+            match &stand.failure {
+                Some(failure) if failure.kind().poisons() || tried_again => {
+                    return Err(failure.clone());
+                }
+                // What failed before may work now: there may be room again.
+                Some(_) => {
+                    tried_again = true;
+                    stand.failure = None;
+                    self.changed.notify_all();
+                }
+                None => {}
+            }
+            stand = self.changed.wait(stand).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// What stops the store, if something does.
+    pub(crate) fn poison(&self) -> Option<Error> {
+        self.lock().failure.clone().filter(|failure| failure.kind().poisons())
+    }
+
+    /// Lets the thread end.
+    pub(crate) fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Option<u64> {
+        let mut stand = self.lock();
+        loop {
+            if stand.ended {
+                return None;
+            }
+            if stand.wanted > stand.placed && stand.failure.is_none() {
+                return Some(stand.wanted);
+            }
+            stand = self.changed.wait(stand).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finish(&self, sequence: u64, outcome: Result<()>) {
+        let mut stand = self.lock();
+        match outcome {
+            Ok(()) => stand.placed = sequence,
+            Err(failure) => {
+                tracing::error!(error = %failure, "files could not be put in place");
+                stand.failure = Some(failure);
+            }
+        }
+        drop(stand);
+        self.changed.notify_all();
+    }
+
+    fn mark(&self, sequence: u64) -> Result<()> {
+        let placer = self.lock().placer.take();
+        let Some(mut placer) = placer else { return Ok(()) };
+        let marked = placer.mark(sequence);
+        self.lock().placer = Some(placer);
+        marked
+    }
+}
+
+/// Puts files in place.
+pub(crate) struct Checkpoint {
+    pub(crate) root: PathBuf,
+    pub(crate) layout: Layout,
+    pub(crate) state: Arc<RwLock<State>>,
+    pub(crate) progress: Arc<Progress>,
+    /// Namespaces whose directories are there.
+    pub(crate) made: HashSet<PathBuf>,
+    pub(crate) temporaries: u64,
+}
+
+impl Checkpoint {
+    pub(crate) fn run(mut self) {
+        while let Some(sequence) = self.progress.next() {
+            let outcome = self.place(sequence).map_err(stop_after_flush);
+            self.progress.finish(sequence, outcome);
+        }
+    }
+
+    /// Puts the newest state of every entry that the journal changed up to `sequence` in place,
+    /// makes that durable, and says so in the journal.
+    pub(crate) fn place(&mut self, sequence: u64) -> Result<()> {
+        let due = self.due(sequence);
+        let (removed, written): (Vec<_>, Vec<_>) =
+            due.iter().partition(|(_, pending)| pending.after == After::Removed);
+        let mut touched = HashSet::new();
+        // First, for the first layout: what was an entry may have to be a directory now.
+        for (id, _) in &removed {
+            self.unlink(id, &mut touched)?;
+        }
+        let mut files = Vec::new();
+        if let Err(failure) = self.write(&written, &mut files, &mut touched) {
+            // They take room that a full disk may need for something else.
+            files.iter().for_each(|(_, path)| drop(fs::remove_file(path)));
+            return Err(failure);
+        }
+        drop(files);
+        for directory in &touched {
+            disk::sync_dir(directory)?;
+        }
+        self.progress.mark(sequence)?;
+        self.forget(&due, sequence);
+        Ok(())
+    }
+
+    /// Writes, flushes and renames the files of entries that have a value.
+    fn write(
+        &mut self,
+        written: &[&(EntryId, Pending)],
+        files: &mut Vec<(fs::File, PathBuf)>,
+        touched: &mut HashSet<PathBuf>,
+    ) -> Result<()> {
+        let mut names = Vec::with_capacity(written.len());
+        for (id, pending) in written {
+            let After::Value { created, value } = &pending.after else { continue };
+            let target = self.target(id, touched)?;
+            match value {
+                Value::Inline(bytes) => {
+                    let temporary = self.temporary(&target);
+                    let file = disk::write_new(&temporary, bytes, created >> CREATED_SHIFT)?;
+                    files.push((file, temporary.clone()));
+                    names.push((temporary, target, None));
+                }
+                Value::Spooled(spooled) => {
+                    let from = spool_path(&self.root, spooled.number);
+                    names.push((from, target, Some(*spooled)));
+                }
+            }
+        }
+        disk::sync_files(&self.root, files)?;
+        for (from, to, spooled) in names {
+            rename(&from, &to, spooled)?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what is in place, and of spool files that nothing names any more.
+    fn forget(&self, due: &[(EntryId, Pending)], sequence: u64) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        due.iter().for_each(|(id, pending)| state.placed(id, pending.sequence));
+        let obsolete = state.take_obsolete(sequence);
+        drop(state);
+        for number in obsolete {
+            // One that stays is removed at close.
+            let _ = fs::remove_file(spool_path(&self.root, number));
+        }
+    }
+
+    fn due(&self, sequence: u64) -> Vec<(EntryId, Pending)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let due = state.pending.iter().filter(|(_, pending)| pending.sequence <= sequence);
+        due.map(|(id, pending)| (id.clone(), pending.clone())).collect()
+    }
+
+    fn unlink(&self, id: &EntryId, touched: &mut HashSet<PathBuf>) -> Result<()> {
+        let path = self.layout.file(&self.root, id);
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                touched.insert(self.layout.directory(&self.root, &id.namespace()));
+                Ok(())
+            }
+            Err(source) if is_absence(&source) => Ok(()),
+            // In the first layout a namespace may have taken the name.
+            Err(_) if path.is_dir() => Ok(()),
+            Err(source) => Err(io("checkpoint", &path, source)),
+        }
+    }
+
+    /// The file of an entry, in a directory that is there.
+    fn target(&mut self, id: &EntryId, touched: &mut HashSet<PathBuf>) -> Result<PathBuf> {
+        let directory = self.layout.directory(&self.root, &id.namespace());
+        if !self.made.contains(&directory) {
+            create_dir_all(&directory).map_err(named)?;
+            self.made.insert(directory.clone());
+        }
+        touched.insert(directory);
+        let path = self.layout.file(&self.root, id);
+        if self.layout == Layout::V1 && path.is_dir() {
+            // The namespace of that name is empty, or the entry would have been refused.
+            remove_empty_directories(&path)?;
+            self.made.retain(|made| !made.starts_with(&path));
+        }
+        Ok(path)
+    }
+
+    /// Named as LDK's own stores name theirs, so that they ignore it.
+    fn temporary(&mut self, target: &Path) -> PathBuf {
+        self.temporaries += 1;
+        target.with_extension(format!("{}.tmp", self.temporaries))
+    }
+}
+
+/// A flush that failed after the groups were acknowledged: they are in the journal, so nothing is in
+/// doubt, but nothing more can be put in place.
+fn stop_after_flush(failure: Error) -> Error {
+    if failure.kind() != ErrorKind::InDoubt {
+        return failure;
+    }
+    let message = format!("{}; what was acknowledged is in the journal", failure.message());
+    error(ErrorKind::Poisoned, "checkpoint", message).with_source(failure)
+}
+
+/// A spool file that was renamed before a crash is in place already.
+fn rename(from: &Path, to: &Path, spooled: Option<Spooled>) -> Result<()> {
+    match (fs::rename(from, to), spooled) {
+        (Err(source), Some(spooled)) if is_absence(&source) => {
+            let in_place = fs::read(to).map_err(|source| io("checkpoint", to, source))?;
+            if crc32fast::hash(&in_place) == spooled.crc && in_place.len() as u64 == spooled.len {
+                return Ok(());
+            }
+            Err(corrupted("checkpoint", from, "the value that the journal names is gone"))
+        }
+        (renamed, _) => renamed.map_err(|source| io("checkpoint", to, source)),
+    }
+}
+
+fn is_absence(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// Removes a directory that holds nothing but directories.
+fn remove_empty_directories(path: &Path) -> Result<()> {
+    let failed = |source| io("checkpoint", path, source);
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            remove_empty_directories(&entry.path())?;
+        } else {
+            // A temporary file of a crash; anything else fails below.
+            let name = entry.file_name();
+            if name.to_string_lossy().ends_with(".tmp") {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+    }
+    fs::remove_dir(path).map_err(failed)
+}

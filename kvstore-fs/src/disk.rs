@@ -1,0 +1,118 @@
+//! Writing and flushing files, and what the file system under them is.
+
+use std::fs::{File, FileTimes, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use kvstore_core::Result;
+use kvstore_core::local::private;
+
+use crate::error::{flush, io};
+
+/// Creates a file with this content and modification time. It is not flushed.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], modified: u64) -> Result<File> {
+    let write = || -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let mut file = private(options.write(true).create(true).truncate(true)).open(path)?;
+        file.write_all(bytes)?;
+        let modified = UNIX_EPOCH.checked_add(Duration::from_millis(modified));
+        if let Some(modified) = modified {
+            file.set_times(FileTimes::new().set_modified(modified))?;
+        }
+        Ok(file)
+    };
+    write().map_err(|source| io("write", path, source))
+}
+
+pub(crate) fn sync(file: &File, path: &Path) -> Result<()> {
+    file.sync_all().map_err(|source| flush("flush", path, source))
+}
+
+/// Makes the names in a directory durable; a failure is one of a flush.
+pub(crate) fn sync_dir(path: &Path) -> Result<()> {
+    if cfg!(unix) {
+        let directory = File::open(path).map_err(|source| io("flush", path, source))?;
+        sync(&directory, path)?;
+    }
+    Ok(())
+}
+
+/// How many files are flushed one by one before the whole file system is flushed at once.
+const FEW: usize = 8;
+
+/// Flushes files that were written just now.
+pub(crate) fn sync_files(root: &Path, files: &[(File, std::path::PathBuf)]) -> Result<()> {
+    if files.len() > FEW && sync_file_system(root)? {
+        return Ok(());
+    }
+    files.iter().try_for_each(|(file, path)| sync(file, path))
+}
+
+/// Flushes everything on the file system; `false` where there is no such call.
+///
+/// **Source**: `syncfs(2)`, which reports failures since Linux 5.8.
+#[cfg(target_os = "linux")]
+fn sync_file_system(root: &Path) -> Result<bool> {
+    let directory = File::open(root).map_err(|source| io("flush", root, source))?;
+    match rustix::fs::syncfs(&directory) {
+        Ok(()) => Ok(true),
+        Err(source) => Err(flush("flush", root, source.into())),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(_root: &Path) -> Result<bool> {
+    Ok(false)
+}
+
+#[cfg(unix)]
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+pub(crate) fn write_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        bytes = &bytes[written..];
+        offset += written as u64;
+    }
+    Ok(())
+}
+
+/// Warns about file systems whose flushes or locks cannot be trusted.
+pub(crate) fn warn_of_file_system(root: &Path) {
+    if let Some(name) = untrusted(root) {
+        tracing::warn!(
+            path = %root.display(),
+            file_system = name,
+            "flushes or locks may not hold on this file system: use a local disk for real funds"
+        );
+    }
+}
+
+/// **Source**: the numbers of `statfs(2)`.
+#[cfg(target_os = "linux")]
+fn untrusted(root: &Path) -> Option<&'static str> {
+    const FILE_SYSTEMS: &[(u64, &str)] = &[
+        (0x6969, "nfs"),
+        (0xff53_4d42, "cifs"),
+        (0xfe53_4d42, "smb2"),
+        (0x517b, "smb"),
+        (0x6573_5546, "fuse"),
+        (0x0102_1997, "9p"),
+        (0x00c3_6400, "ceph"),
+        (0x0102_1994, "tmpfs"),
+        (0x8584_58f6, "ramfs"),
+        (0x794c_7630, "overlayfs"),
+    ];
+    let found = rustix::fs::statfs(root).ok()?.f_type;
+    let number = u64::try_from(found).ok()? & 0xffff_ffff;
+    FILE_SYSTEMS.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn untrusted(_root: &Path) -> Option<&'static str> {
+    None
+}

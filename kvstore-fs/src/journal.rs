@@ -1,0 +1,284 @@
+//! The journal: records of groups, each on the disk after one flush.
+//!
+//! ```text
+//! header  header  half 0                     half 1
+//! 0       4096    8192                       8192 + half_len
+//! ```
+//!
+//! The file is written full of zeros first, so that a record changes no metadata that a flush would
+//! have to write. Records fill one half while the groups of the other are put in place. A header
+//! says up to which sequence number everything is in place; the two are written in turn, so that
+//! one is always whole.
+//!
+//! A record is 32 bytes of head and its payload, and begins at a multiple of 64 bytes:
+//! magic (4), checksum of the rest (4), sequence number (8), length of the payload (8), kind (1),
+//! zeros (7). The checksum begins with the journal's random salt, so that nothing that lies in a
+//! value or was left from another journal passes for a record.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+
+use kvstore_core::local::private;
+use kvstore_core::{Bytes, Result};
+
+use crate::disk;
+use crate::error::{corrupted, flush, io};
+
+pub(crate) const FILE_NAME: &str = ".kvstore-journal";
+
+const HEADER_MAGIC: &[u8; 8] = b"KVJRNL1\n";
+const HEADER_LEN: usize = 36;
+const HEADER_GAP: u64 = 4096;
+const FIRST_HALF: u64 = 2 * HEADER_GAP;
+const RECORD_MAGIC: [u8; 4] = *b"kvR1";
+const HEAD_LEN: usize = 32;
+const ALIGN: u64 = 64;
+
+/// Where a record's payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// In the record.
+    Inline = 1,
+    /// In a spool file that the record names.
+    Spooled = 2,
+}
+
+/// A record that was read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) sequence: u64,
+    pub(crate) kind: Kind,
+    pub(crate) payload: Bytes,
+}
+
+/// The journal as it is written.
+pub(crate) struct Journal {
+    path: PathBuf,
+    file: File,
+    salt: u64,
+    half_len: u64,
+    active: usize,
+    /// Where the next record begins in the active half.
+    offset: u64,
+    /// The last sequence number in each half.
+    last: [u64; 2],
+    headers: u64,
+}
+
+impl Journal {
+    /// Makes a journal that begins after the sequence number `placed`.
+    pub(crate) fn create(root: &Path, journal_bytes: u64, placed: u64) -> Result<Self> {
+        let path = root.join(FILE_NAME);
+        let temporary = root.join(format!("{FILE_NAME}.tmp"));
+        let half_len = (journal_bytes.max(32 << 10) - FIRST_HALF) / 2 / ALIGN * ALIGN;
+        let failed = |source| io("create journal", &temporary, source);
+        let mut options = OpenOptions::new();
+        let file = private(options.read(true).write(true).create(true).truncate(true))
+            .open(&temporary)
+            .map_err(failed)?;
+        let journal = Self {
+            path: path.clone(),
+            file,
+            salt: RandomState::new().hash_one(placed),
+            half_len,
+            active: 0,
+            offset: 0,
+            last: [placed; 2],
+            headers: 0,
+        };
+        let whole = FIRST_HALF + 2 * half_len;
+        let zeros = vec![0; 1 << 20];
+        for at in (0..whole).step_by(zeros.len()) {
+            let len = (whole - at).min(zeros.len() as u64) as usize;
+            disk::write_at(&journal.file, &zeros[..len], at).map_err(failed)?;
+        }
+        for turn in 0..2 {
+            let header = journal.header(placed);
+            disk::write_at(&journal.file, &header, turn * HEADER_GAP).map_err(failed)?;
+        }
+        disk::sync(&journal.file, &temporary)?;
+        fs::rename(&temporary, &path).map_err(|source| io("create journal", &path, source))?;
+        disk::sync_dir(root)?;
+        Ok(journal)
+    }
+
+    fn header(&self, placed: u64) -> Vec<u8> {
+        let mut bytes = HEADER_MAGIC.to_vec();
+        bytes.extend_from_slice(&self.salt.to_le_bytes());
+        bytes.extend_from_slice(&placed.to_le_bytes());
+        bytes.extend_from_slice(&self.half_len.to_le_bytes());
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Bytes of the largest payload that fits into an empty half.
+    pub(crate) fn max_payload(&self) -> usize {
+        (self.half_len as usize).saturating_sub(HEAD_LEN)
+    }
+
+    /// Whether the active half has room for a payload.
+    pub(crate) fn has_room(&self, payload: usize) -> bool {
+        self.offset + padded(payload) <= self.half_len
+    }
+
+    /// The last sequence number in the active half.
+    pub(crate) fn last_of_active(&self) -> u64 {
+        self.last[self.active]
+    }
+
+    /// The last sequence number in the other half: it may be reused once that is in place.
+    pub(crate) fn last_of_other(&self) -> u64 {
+        self.last[1 - self.active]
+    }
+
+    /// Goes on at the start of the other half.
+    pub(crate) fn switch(&mut self) {
+        self.active = 1 - self.active;
+        self.offset = 0;
+    }
+
+    /// Writes a record and flushes it.
+    pub(crate) fn append(&mut self, sequence: u64, kind: Kind, payload: &[u8]) -> Result<()> {
+        let bytes = frame(self.salt, sequence, kind, payload);
+        let at = FIRST_HALF + self.active as u64 * self.half_len + self.offset;
+        disk::write_at(&self.file, &bytes, at)
+            .map_err(|source| io("commit", &self.path, source))?;
+        self.file.sync_data().map_err(|source| flush("commit", &self.path, source))?;
+        self.offset += padded(payload.len());
+        self.last[self.active] = sequence;
+        Ok(())
+    }
+
+    /// What is needed to say that groups are in place while others are appended.
+    pub(crate) fn placer(&self) -> Result<Placer> {
+        let file = self.file.try_clone().map_err(|source| io("open", &self.path, source))?;
+        let header = self.header(0);
+        Ok(Placer { path: self.path.clone(), file, header, turn: self.headers })
+    }
+}
+
+/// Writes the journal's headers.
+pub(crate) struct Placer {
+    path: PathBuf,
+    file: File,
+    header: Vec<u8>,
+    turn: u64,
+}
+
+impl Placer {
+    /// Says that everything up to `placed` is in place, so that its half may be written over.
+    pub(crate) fn mark(&mut self, placed: u64) -> Result<()> {
+        self.header[16..24].copy_from_slice(&placed.to_le_bytes());
+        let crc = crc32fast::hash(&self.header[..HEADER_LEN - 4]);
+        self.header[HEADER_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+        let at = self.turn % 2 * HEADER_GAP;
+        self.turn += 1;
+        let written = disk::write_at(&self.file, &self.header, at);
+        written.map_err(|source| io("checkpoint", &self.path, source))?;
+        self.file.sync_data().map_err(|source| flush("checkpoint", &self.path, source))
+    }
+}
+
+fn padded(payload: usize) -> u64 {
+    (HEAD_LEN as u64 + payload as u64).next_multiple_of(ALIGN)
+}
+
+fn frame(salt: u64, sequence: u64, kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD_LEN + payload.len());
+    bytes.extend_from_slice(&RECORD_MAGIC);
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&sequence.to_le_bytes());
+    bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    bytes.push(kind as u8);
+    bytes.extend_from_slice(&[0; 7]);
+    bytes.extend_from_slice(payload);
+    let crc = checksum(salt, &bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn checksum(salt: u64, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&salt.to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// What a journal holds that is not in place: its records in order.
+pub(crate) struct Replay {
+    pub(crate) records: Vec<Record>,
+    /// The last sequence number that was given out.
+    pub(crate) last: u64,
+}
+
+/// Reads the journal that a crash left; `None` if there is none.
+///
+/// # Errors
+/// `Corrupted` if a record that was acknowledged is damaged. Only the last one can be cut off
+/// instead: nothing after it was written, so it may never have been acknowledged.
+pub(crate) fn read(root: &Path) -> Result<Option<Replay>> {
+    let path = root.join(FILE_NAME);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => Bytes::from(bytes),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(io("open", &path, source)),
+    };
+    let headers = [0, HEADER_GAP].map(|at| parse_header(&bytes, at as usize));
+    let Some(header) = headers.into_iter().flatten().max_by_key(|header| header.placed) else {
+        return Err(corrupted("open", &path, "both headers of the journal are damaged"));
+    };
+    let mut records = BTreeMap::new();
+    for half in 0..2 {
+        let start = FIRST_HALF + half * header.half_len;
+        let end = (start + header.half_len).min(bytes.len() as u64);
+        let mut at = start;
+        while at < end {
+            match parse_record(&bytes, at as usize, end as usize, header.salt) {
+                Some(record) => {
+                    at += padded(record.payload.len());
+                    records.insert(record.sequence, record);
+                }
+                None => at += ALIGN,
+            }
+        }
+    }
+    let last = records.keys().next_back().copied().unwrap_or(header.placed).max(header.placed);
+    let needed = records.split_off(&(header.placed + 1));
+    if needed.len() as u64 != last - header.placed {
+        return Err(corrupted("open", &path, "a record of the journal is damaged"));
+    }
+    Ok(Some(Replay { records: needed.into_values().collect(), last }))
+}
+
+struct Header {
+    salt: u64,
+    placed: u64,
+    half_len: u64,
+}
+
+fn parse_header(bytes: &[u8], at: usize) -> Option<Header> {
+    let bytes = bytes.get(at..at + HEADER_LEN)?;
+    let (body, crc) = bytes.split_at(HEADER_LEN - 4);
+    let whole = body.starts_with(HEADER_MAGIC) && crc32fast::hash(body).to_le_bytes() == crc;
+    let number = |at: usize| u64::from_le_bytes(body[at..at + 8].try_into().unwrap_or_default());
+    whole.then(|| Header { salt: number(8), placed: number(16), half_len: number(24) })
+}
+
+fn parse_record(bytes: &Bytes, at: usize, end: usize, salt: u64) -> Option<Record> {
+    let head = bytes.get(at..at + HEAD_LEN).filter(|head| head.starts_with(&RECORD_MAGIC))?;
+    let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap_or_default());
+    let (crc, sequence, len) = (&head[4..8], number(8), number(16));
+    let kind = match head[24] {
+        1 => Kind::Inline,
+        2 => Kind::Spooled,
+        _ => return None,
+    };
+    let stop = (at + HEAD_LEN).checked_add(usize::try_from(len).ok()?)?;
+    if stop > end || checksum(salt, &bytes[at + 8..stop]).to_le_bytes() != crc {
+        return None;
+    }
+    Some(Record { sequence, kind, payload: bytes.slice(at + HEAD_LEN..stop) })
+}
