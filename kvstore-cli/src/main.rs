@@ -34,6 +34,7 @@ enum Command {
 const AFTER_HELP: &str = "\
 Stores:
   sqlite:PATH[?table=NAME]  an SQLite database, ours or ldk-node's
+  fs:PATH[?layout=v1|v2]    a directory of files, ours or LDK's
 
 Examples:
   kvstore stat sqlite:ldk_node_data.sqlite

@@ -170,7 +170,7 @@ fn absence_usage_and_store_errors_have_codes_of_their_own() {
         (vec!["get", &place.url, "a b"], "A-Z a-z 0-9"),
         (vec!["put", &place.url, ""], "the key is empty"),
         (vec!["ls", &place.url, "p/s/k"], "A-Z a-z 0-9"),
-        (vec!["ls", "redis://x"], "this build has memory:, sqlite:"),
+        (vec!["ls", "redis://x"], "this build has memory:, fs:, sqlite:"),
         (vec!["ls", "nothing"], "has no scheme"),
         (vec!["put", "memory:", "k"], "name a store that is kept"),
         (vec!["frobnicate", "x"], "unrecognized subcommand"),

@@ -99,6 +99,9 @@ impl FsBackend {
             made: HashSet::new(),
             temporaries: 0,
         };
+        if let Some(mark) = scan.layout.mark(&root) {
+            create_dir_all(&mark).map_err(named)?;
+        }
         checkpoint.place(writer.last_sequence)?;
         remove_own_files(&root)?;
         let layout = scan.layout;

@@ -51,6 +51,11 @@ impl Layout {
         path
     }
 
+    /// The folder that tells the second layout from the first, even if no entry lies in it.
+    pub(crate) fn mark(self, root: &Path) -> Option<PathBuf> {
+        (self == Self::V2).then(|| root.join(EMPTY))
+    }
+
     /// Entries that the layout cannot hold beside `id`: those in the namespace that its file would
     /// have to be.
     pub(crate) fn namespace_in_the_way(self, id: &EntryId) -> Option<NamespaceInTheWay> {

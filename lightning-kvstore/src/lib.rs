@@ -8,6 +8,8 @@ pub use kvstore_core::{
     MemoryBackend, MemoryDisk, Mutation, NAME_ALPHABET, NAME_MAX_LEN, Namespace, Page, PageEntry,
     PageToken, Position, QueueOptions, Result, Store, StoreBatch, Ticket, async_trait, ldk, local,
 };
+#[cfg(feature = "fs")]
+pub use kvstore_fs::{FsBackend, FsOptions, Layout};
 #[cfg(feature = "sqlite")]
 pub use kvstore_sqlite::{SqliteBackend, SqliteOptions};
 pub use open::{OpenOptions, open, open_async, open_backend, open_with};

@@ -93,6 +93,19 @@ pub fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Bac
     // Only a build without any persistent backend leaves the options unread.
     let _ = options;
     match url.scheme() {
+        #[cfg(feature = "fs")]
+        "fs" => {
+            let mut fs = crate::FsOptions::new(url.path()).create(options.create);
+            url.each_parameter("layout=v1 or layout=v2", |name, value| {
+                fs.layout = match value {
+                    "v1" => Some(crate::Layout::V1),
+                    "v2" => Some(crate::Layout::V2),
+                    _ => return false,
+                };
+                name == "layout"
+            })?;
+            Ok(Box::new(crate::FsBackend::open(&fs)?))
+        }
         #[cfg(feature = "sqlite")]
         "sqlite" => {
             let mut sqlite = crate::SqliteOptions::new(url.path()).create(options.create);

@@ -10,14 +10,18 @@ use percent_encoding::percent_decode_str;
 
 /// Every backend that a URL can name: its scheme, the feature that compiles it in (none for one
 /// that is always there), and whether this build has it.
-const BACKENDS: &[(&str, Option<&str>, bool)] =
-    &[("memory", None, true), ("sqlite", Some("sqlite"), cfg!(feature = "sqlite"))];
+const BACKENDS: &[(&str, Option<&str>, bool)] = &[
+    ("memory", None, true),
+    ("fs", Some("fs"), cfg!(feature = "fs")),
+    ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
+];
 
 /// A checked URL of a store, whose backend this build has.
 ///
 /// | URL | store |
 /// |---|---|
 /// | `memory:` | in memory, gone with the process |
+/// | `fs:PATH[?layout=v1\|v2]` | a directory of files |
 /// | `sqlite:PATH[?table=NAME]` | an SQLite database |
 ///
 /// `PATH` is relative to the working directory or absolute; `sqlite:///PATH` is absolute too, and

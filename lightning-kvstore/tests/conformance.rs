@@ -1,47 +1,58 @@
 //! Boxed stores that are opened by URL keep every law, also through LDK's traits.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(feature = "sqlite")]
+#![cfg(any(feature = "fs", feature = "sqlite"))]
 
 use std::path::Path;
 
-use conformance::Fixture;
-use lightning_kvstore::{Backend, OpenOptions, Result, open_backend};
 use tempfile::TempDir;
 
-struct SqliteUrl(TempDir);
+/// A fixture for the stores at `URL` in a directory, the suite, and LDK's traits on top.
+macro_rules! suites {
+    ($backend:ident, $feature:literal, $url:literal) => {
+        #[cfg(feature = $feature)]
+        mod $backend {
+            use super::*;
+            use conformance::Fixture;
+            use lightning_kvstore::{Backend, MAX_VALUE_LEN, OpenOptions, Result, open_backend};
 
-impl Fixture for SqliteUrl {
-    type Backend = Box<dyn Backend>;
+            struct ByUrl(TempDir);
 
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
+            impl Fixture for ByUrl {
+                type Backend = Box<dyn Backend>;
 
-    fn open(&self) -> Result<Self::Backend> {
-        let url = format!("sqlite:{}/store/node.sqlite", self.0.path().display());
-        open_backend(&url.parse()?, &OpenOptions::default())
-    }
+                fn new() -> Self {
+                    Self(tempfile::tempdir().unwrap())
+                }
 
-    fn too_large(&self) -> usize {
-        1_000_000_001
-    }
+                fn open(&self) -> Result<Self::Backend> {
+                    let url = format!($url, self.0.path().display());
+                    open_backend(&url.parse()?, &OpenOptions::default())
+                }
 
-    fn directory(&self) -> Option<&Path> {
-        Some(self.0.path())
-    }
+                fn too_large(&self) -> usize {
+                    MAX_VALUE_LEN + 1
+                }
+
+                fn directory(&self) -> Option<&Path> {
+                    Some(self.0.path())
+                }
+            }
+
+            conformance::suite!(ByUrl);
+
+            #[cfg(feature = "ldk-0-2")]
+            mod ldk_0_2 {
+                conformance::ldk_0_2_suite!(super::ByUrl);
+            }
+
+            #[cfg(feature = "ldk-0-3")]
+            mod ldk_0_3 {
+                conformance::ldk_0_3_suite!(super::ByUrl);
+            }
+        }
+    };
 }
 
-mod sqlite {
-    conformance::suite!(super::SqliteUrl);
-}
-
-#[cfg(feature = "ldk-0-2")]
-mod ldk_0_2 {
-    conformance::ldk_0_2_suite!(super::SqliteUrl);
-}
-
-#[cfg(feature = "ldk-0-3")]
-mod ldk_0_3 {
-    conformance::ldk_0_3_suite!(super::SqliteUrl);
-}
+suites!(fs, "fs", "fs:{}/store/directory");
+suites!(sqlite, "sqlite", "sqlite:{}/store/node.sqlite");

@@ -32,6 +32,37 @@ fn a_backend_that_is_not_compiled_in_names_its_feature() {
     assert!(text.contains("feature \"sqlite\""), "{text}");
 }
 
+#[cfg(feature = "fs")]
+mod fs {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_an_option() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = |rest: &str| format!("fs:{}/{rest}", directory.path().display());
+        let manager = lightning_kvstore::EntryId::new("", "", "manager").unwrap();
+        for (rest, file) in [
+            ("one?layout=v1", "one/manager"),
+            ("two?layout=v2", "two/[empty]/[empty]/manager"),
+            ("new", "new/[empty]/[empty]/manager"),
+        ] {
+            open(&url(rest)).unwrap().put_blocking(&manager, "x").unwrap();
+            assert!(directory.path().join(file).is_file(), "{rest}");
+        }
+        for (rest, advice) in
+            [("x?layout=v3", "layout=v1 or layout=v2"), ("x?table=a", "layout=v1 or layout=v2")]
+        {
+            let (kind, text) = message(&url(rest));
+            assert_eq!(kind, ErrorKind::InvalidInput, "{rest}");
+            assert!(text.contains(advice), "{rest}: {text}");
+            assert!(!directory.path().join("x").exists());
+        }
+        let (kind, text) = message(&url("one?layout=v2"));
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(text.contains("one/manager"), "{text}");
+    }
+}
+
 #[cfg(feature = "sqlite")]
 mod sqlite {
     use lightning_kvstore::{DynStore, EntryId};

@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Every backend whose store survives the process, as the URL of a store in a directory.
-const BACKENDS: &[(&str, &str)] =
-    &[("sqlite", "sqlite:{}/alice.sqlite"), ("sqlite-table", "sqlite:{}/alice.sqlite?table=node")];
+const BACKENDS: &[(&str, &str)] = &[
+    ("sqlite", "sqlite:{}/alice.sqlite"),
+    ("sqlite-table", "sqlite:{}/alice.sqlite?table=node"),
+    ("fs", "fs:{}/alice"),
+    ("fs-v1", "fs:{}/alice?layout=v1"),
+];
 
 const FIXED_SEEDS: [u64; 2] = [1, 2];
 

@@ -19,6 +19,7 @@ pub type UrlMaker = (&'static str, fn(&Path) -> String);
 /// Every backend that the tests run over.
 pub const BACKENDS: &[UrlMaker] = &[
     ("memory", |_| "memory:".to_owned()),
+    ("fs", |directory| format!("fs:{}", directory.join("node").display())),
     ("sqlite", |directory| format!("sqlite:{}", directory.join("node.sqlite").display())),
 ];
 
