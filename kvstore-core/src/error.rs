@@ -82,7 +82,7 @@ impl ErrorKind {
             Self::ValueTooLarge => "value too large",
             Self::QueueFull => "queue is full",
             Self::Unavailable => "unavailable",
-            Self::InDoubt => "outcome of the commit is unknown",
+            Self::InDoubt => "what reached the disk is unknown",
             Self::Fenced => "another owner took over",
             Self::Poisoned => "store stopped by an earlier failure",
             Self::Closed => "store is closed",

@@ -41,7 +41,8 @@ impl OwnerLock {
             // The previous owner may have removed the file after it was opened here: then somebody
             // else can lock a new one under the same name.
             if is_at(&file, path).map_err(failed)? {
-                write_owner(&mut file).map_err(failed)?;
+                // Who holds it is a courtesy, which a full disk may refuse.
+                let _ = write_owner(&mut file);
                 return Ok(Self { path: path.to_owned(), file });
             }
         }
@@ -51,7 +52,8 @@ impl OwnerLock {
 impl Drop for OwnerLock {
     fn drop(&mut self) {
         // While the lock is held, and only where `is_at` can tell the next owner about it.
-        if cfg!(unix) {
+        // The directory may have been moved away, and another owner's file be there.
+        if cfg!(unix) && is_at(&self.file, &self.path).unwrap_or(false) {
             let _ = fs::remove_file(&self.path);
         }
         let _ = self.file.unlock();
@@ -135,6 +137,24 @@ pub fn sync_dir(path: &Path) -> Result<()> {
             let message = format!("{}: the flush failed: {source}; check the disk", path.display());
             Error::new(ErrorKind::InDoubt, "flush", message).with_source(source)
         })?;
+    }
+    Ok(())
+}
+
+/// Makes durable how a new store is reached: the names in `path` and in every directory above it.
+///
+/// A directory that is there may have been made by a process that died before it flushed the one
+/// above. Those that this user may not read were not made by one of ours.
+///
+/// # Errors
+/// As [`sync_dir`].
+pub fn sync_ancestors(path: &Path) -> Result<()> {
+    let path = path.canonicalize().map_err(|error| io_error("flush", path, error))?;
+    for directory in path.ancestors() {
+        match sync_dir(directory) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use futures_lite::future::block_on;
 
-use crate::queue::{QueueOptions, Shared, Ticket, spawn};
+use crate::queue::{QueueOptions, Shared, Ticket, closed_error, spawn};
 use crate::{
     Backend, Batch, EntryId, EntryInfo, Error, ErrorKind, Key, Namespace, Page, PageToken, Result,
 };
@@ -326,7 +326,7 @@ impl<B: Backend> Store<B> {
 impl<B: Backend> Shared<B> {
     async fn get(&self, id: &EntryId) -> Result<Option<Vec<u8>>> {
         if self.queue.hidden().contains(id) {
-            return Ok(None);
+            return if self.queue.is_closing() { Err(closed_error()) } else { Ok(None) };
         }
         self.backend.get(id).await.map_err(|error| error.with_entry(id))
     }
@@ -353,7 +353,8 @@ impl<B: Backend> Shared<B> {
         // One entry more than asked for tells whether another page follows.
         let wanted = limit.saturating_add(1);
         while entries.len() < wanted {
-            let ask = wanted - entries.len();
+            // Enough to be done in one operation even if all that is hidden comes first.
+            let ask = (wanted - entries.len()).saturating_add(hidden.len());
             let found = self.backend.page(namespace, after.as_ref(), ask, values).await?;
             let ended = found.len() < ask;
             after = found.last().map(|entry| entry.position.clone());
@@ -362,6 +363,7 @@ impl<B: Backend> Shared<B> {
                 break;
             }
         }
+        entries.truncate(wanted);
         let more = entries.len() > limit;
         entries.truncate(limit);
         let next = entries.last().filter(|_| more);
@@ -391,16 +393,15 @@ impl<B: Backend> fmt::Debug for Store<B> {
 
 impl<B: Backend> Drop for Handle<B> {
     fn drop(&mut self) {
-        let closing = self.shared.queue.close();
+        // Its outcome is logged by the worker; to wait for the ticket would need a thread-local, which
+        // is gone if the store itself was in one.
+        drop(self.shared.queue.close());
         let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(worker) = worker else { return };
         // The worker itself may drop the last handle, with a task that its ticket woke; it cannot
         // wait for itself, and goes on to close by itself.
         if worker.thread().id() == std::thread::current().id() {
             return;
-        }
-        if let Err(error) = closing.wait() {
-            tracing::error!(%error, "the store was dropped and did not close cleanly");
         }
         // The worker catches the backend's panics, so it ends with nothing to report.
         let _ = worker.join();

@@ -4,8 +4,9 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvstore_core::local::{OwnerLock, create_dir_all, io_error, private, sync_dir};
+use kvstore_core::local::{OwnerLock, create_dir_all, io_error, private, sync_ancestors, sync_dir};
 use kvstore_core::{
     Backend, EntryId, EntryInfo, Error, ErrorKind, Key, Mutation, Namespace, PageEntry, Position,
     Result, async_trait,
@@ -24,9 +25,10 @@ use crate::schema;
 pub struct SqliteBackend {
     path: PathBuf,
     queries: Queries,
+    /// Dropped before the writer, whose connection is the last one and tidies up.
+    readers: Readers,
     /// `None` once closed.
     writer: Mutex<Option<Writer>>,
-    readers: Readers,
 }
 
 struct Writer {
@@ -59,11 +61,12 @@ impl SqliteBackend {
         let mut connection = open_writer(&path, options.busy_timeout).map_err(about_path)?;
         let table = options.table.as_deref();
         let found = schema::find(&connection, table).map_err(about_path)?;
-        if found.is_empty() && !options.create {
-            let message = format!("{} is an empty file without a store", path.display());
+        if let Some(missing) = found.missing().filter(|_| !options.create) {
+            let message = format!("{} holds no table {missing}", path.display());
             return Err(error(ErrorKind::Missing, "open", message));
         }
         make_durable(&connection).map_err(about_path)?;
+        settle(&connection, &path).map_err(about_path)?;
         let schema =
             schema::prepare(&mut connection, found, options.upgrade_schema).map_err(about_path)?;
         let queries = Queries::new(&schema);
@@ -73,7 +76,7 @@ impl SqliteBackend {
             .collect::<Result<_>>()
             .map_err(about_path)?;
         let writer = Writer { connection, last_created, _lock: lock };
-        Ok(Self { queries, writer: Mutex::new(Some(writer)), readers: Readers::new(readers), path })
+        Ok(Self { queries, readers: Readers::new(readers), writer: Mutex::new(Some(writer)), path })
     }
 
     /// The database file, with symbolic links resolved.
@@ -95,9 +98,16 @@ fn locate(options: &SqliteOptions) -> Result<PathBuf> {
         return Err(error(ErrorKind::Unsupported, "open", message));
     }
     match path.canonicalize() {
-        Ok(real) => return Ok(real),
+        Ok(real) => {
+            refuse_second_name(&real)?;
+            return Ok(real);
+        }
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             return Err(io_error("open", path, source));
+        }
+        Err(_) if path.is_symlink() => {
+            let message = format!("{} is a link to a file that is not there", path.display());
+            return Err(error(ErrorKind::Missing, "open", message));
         }
         Err(_) if !options.create => {
             let message = format!("{} does not exist", path.display());
@@ -112,6 +122,47 @@ fn locate(options: &SqliteOptions) -> Result<PathBuf> {
     Ok(parent.join(name))
 }
 
+/// Refuses a file that has another name too: the lock and SQLite's log go by the name, so that an
+/// owner by each would not see the other.
+fn refuse_second_name(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = fs::metadata(path).map_err(|source| io_error("open", path, source))?;
+        if metadata.is_file() && metadata.nlink() > 1 {
+            let message = format!(
+                "{} has another name, a hard link, by which it could be opened a second time; \
+                 remove that link",
+                path.display()
+            );
+            return Err(error(ErrorKind::Unsupported, "open", message));
+        }
+    }
+    Ok(())
+}
+
+/// Makes durable what this owner goes on from.
+///
+/// A process that was killed in its flush may have left a commit that only the page cache holds.
+/// To acknowledge the same again would write nothing, and so flush nothing. The checkpoint flushes
+/// the log, moves it into the database, and flushes that; the directory holds the files' names.
+fn settle(connection: &Connection, path: &Path) -> Result<()> {
+    let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    match checkpoint.map_err(|source| engine("open", source)) {
+        Ok(0_i64) => {}
+        Ok(_) => {
+            let message = "another program reads the database; close it and try again";
+            return Err(error(ErrorKind::Unavailable, "open", message));
+        }
+        // SQLite flushes the log before it copies anything, so what it holds is safe.
+        Err(full) if full.kind() == ErrorKind::StorageFull => {
+            tracing::warn!(error = %full, "the log stays beside the database");
+        }
+        Err(failure) => return Err(failure),
+    }
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -123,8 +174,19 @@ fn create(path: &Path, options: &SqliteOptions) -> Result<()> {
     let temporary = beside(path, ".creating");
     // What a crash left while the database was made; nothing was ever stored in it.
     remove_database(&temporary)?;
-    if path.exists() {
+    if path.try_exists().map_err(|source| io_error("open", path, source))? {
         return Ok(());
+    }
+    for suffix in ["-wal", "-journal"] {
+        let log = beside(path, suffix);
+        if log.exists() {
+            let message = format!(
+                "{} is there without the database that it belongs to; it may hold what was \
+                 acknowledged last: bring the database back, or move the log away",
+                log.display()
+            );
+            return Err(error(ErrorKind::Unsupported, "open", message));
+        }
     }
     let made = create_at(&temporary, options).and_then(|()| {
         fs::rename(&temporary, path).map_err(|source| io_error("create", path, source))
@@ -133,17 +195,23 @@ fn create(path: &Path, options: &SqliteOptions) -> Result<()> {
         remove_database(&temporary)?;
         return Err(error);
     }
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    sync_ancestors(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// In rollback journal mode, and WAL mode last: SQLite would not say that a full disk kept it from
+/// moving its log into the database.
 fn create_at(path: &Path, options: &SqliteOptions) -> Result<()> {
     let failed = |source| io_error("create", path, source);
     private(OpenOptions::new().write(true).create_new(true)).open(path).map_err(failed)?;
     let mut connection = open_writer(path, options.busy_timeout)?;
     let found = schema::find(&connection, options.table.as_deref())?;
-    make_durable(&connection)?;
     schema::prepare(&mut connection, found, false)?;
+    make_durable(&connection)?;
     connection.close().map_err(|(_, source)| engine("create", source))?;
+    if beside(path, "-wal").exists() {
+        let message = "the new database could not be finished; make room and try again";
+        return Err(error(ErrorKind::StorageFull, "create", message));
+    }
     File::open(path).and_then(|file| file.sync_all()).map_err(failed)
 }
 
@@ -164,7 +232,10 @@ fn last_created(connection: &Connection, queries: &Queries) -> Result<i64> {
     let Some(sql) = &queries.last_created else { return Ok(0) };
     let last: Option<i64> =
         connection.query_row(sql, [], |row| row.get(0)).map_err(|source| engine("open", source))?;
-    Ok(last.unwrap_or(0))
+    // Not a number that a removed entry had: a page token may still name it. The clock is past all
+    // of them, unless it was set back.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    Ok(last.unwrap_or(0).max(i64::try_from(now).unwrap_or(0)))
 }
 
 fn named(error: Error) -> Error {

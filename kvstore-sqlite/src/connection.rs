@@ -48,6 +48,7 @@ fn open(path: &Path, mode: OpenFlags, busy_timeout: Duration) -> Result<Connecti
     // Each connection is used by one thread at a time, and a path is a path, never a URI.
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|source| engine("open", source))?;
+    let busy_timeout = busy_timeout.min(Duration::from_millis(i32::MAX as u64));
     connection.busy_timeout(busy_timeout).map_err(|source| engine("open", source))?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)

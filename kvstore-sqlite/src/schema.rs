@@ -66,9 +66,9 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Whether the file holds no table at all, as one that SQLite has only just made.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+    /// The chosen table, if the file does not hold it yet.
+    pub(crate) fn missing(&self) -> Option<&TableName> {
+        Some(&self.schema.table).filter(|table| !self.tables.contains(table))
     }
 }
 
@@ -305,7 +305,7 @@ fn number_creations(transaction: &Transaction<'_>, table: &TableName) -> rusqlit
         )
     };
     transaction.execute_batch(&format!(
-        "CREATE TABLE IF NOT EXISTS \"{order}\" (sort_order INTEGER PRIMARY KEY, \
+        "CREATE TABLE IF NOT EXISTS \"{order}\" (sort_order INTEGER PRIMARY KEY AUTOINCREMENT, \
          primary_namespace TEXT NOT NULL, secondary_namespace TEXT NOT NULL, key TEXT NOT NULL, \
          UNIQUE ({names}));
          CREATE INDEX IF NOT EXISTS \"idx_{order}_paginated\" ON \"{order}\" \

@@ -292,7 +292,7 @@ fn an_empty_file_becomes_a_store_only_if_one_may_be_created() {
     fs::write(&path, "").unwrap();
     let (kind, message) = refused(&SqliteOptions::new(&path).create(false));
     assert_eq!(kind, ErrorKind::Missing);
-    assert!(message.contains("empty file"), "{message}");
+    assert!(message.contains("holds no table"), "{message}");
     assert_eq!(fs::metadata(&path).unwrap().len(), 0);
     let store = open(&path);
     store.put_blocking(&id("s", "k"), vec![1]).unwrap();
@@ -311,6 +311,89 @@ fn what_a_crash_left_of_a_new_file_is_cleaned_up() {
     store.put_blocking(&id("s", "k"), vec![1]).unwrap();
     store.close_blocking().unwrap();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// P1: what a killed process left in the log is flushed before anything builds on it.
+#[test]
+fn opening_settles_what_a_crash_left_in_the_log() {
+    let (directory, path) = directory();
+    let store = open(&path);
+    store.put_blocking(&id("s", "k"), vec![1]).unwrap();
+    let crashed = directory.path().join("crashed.sqlite");
+    fs::copy(&path, &crashed).unwrap();
+    let log = |of: &Path| PathBuf::from(format!("{}-wal", of.display()));
+    fs::copy(log(&path), log(&crashed)).unwrap();
+    assert!(fs::metadata(log(&crashed)).unwrap().len() > 0);
+    let reopened = open(&crashed);
+    assert_eq!(fs::metadata(log(&crashed)).unwrap().len(), 0, "the log is in the database");
+    assert_eq!(reopened.get_blocking(&id("s", "k")).unwrap(), Some(vec![1]));
+}
+
+#[test]
+fn a_log_without_its_database_is_not_taken_for_a_new_store() {
+    for suffix in ["-wal", "-journal"] {
+        let (_directory, path) = directory();
+        let log = PathBuf::from(format!("{}{suffix}", path.display()));
+        fs::write(&log, "what was acknowledged last").unwrap();
+        let (kind, message) = refused(&SqliteOptions::new(&path));
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(
+            message.contains(suffix) && message.contains("bring the database back"),
+            "{message}"
+        );
+        assert!(!path.exists() && log.exists());
+    }
+}
+
+#[test]
+fn a_mistyped_table_is_not_created_where_nothing_may_be() {
+    let (_directory, path) = directory();
+    open(&path).close_blocking().unwrap();
+    let options = SqliteOptions::new(&path).table("ldk_node_dta").create(false);
+    let (kind, message) = refused(&options);
+    assert_eq!(kind, ErrorKind::Missing);
+    assert!(message.contains("no table ldk_node_dta"), "{message}");
+}
+
+/// L7: the number of an entry that was removed is not given to a later one.
+#[test]
+fn a_token_stays_where_it_was_after_reopening() {
+    for schema in [2, 3] {
+        let (_directory, path) = directory();
+        if schema == 2 {
+            drop(support::ldk_node_file(&path, 2));
+        }
+        let store = open(&path);
+        for key in ["a", "b", "c"] {
+            store.put_blocking(&id("s", key), "x").unwrap();
+        }
+        let names = Namespace::new("p", "s").unwrap();
+        let token = store.page_blocking(&names, None, 1).unwrap().next;
+        store.remove_blocking(&id("s", "c")).unwrap();
+        store.close_blocking().unwrap();
+        let store = open(&path);
+        store.put_blocking(&id("s", "d"), "x").unwrap();
+        let page = store.page_blocking(&names, token.as_ref(), 9).unwrap();
+        assert_eq!(page.keys().map(|key| key.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_name_of_the_file_is_refused() {
+    let (directory, path) = directory();
+    open(&path).close_blocking().unwrap();
+    fs::hard_link(&path, directory.path().join("second")).unwrap();
+    for name in ["node.sqlite", "second"] {
+        let (kind, message) = refused(&SqliteOptions::new(directory.path().join(name)));
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(message.contains("hard link"), "{message}");
+    }
+    let dangling = directory.path().join("dangling");
+    std::os::unix::fs::symlink(directory.path().join("absent"), &dangling).unwrap();
+    let (kind, _) = refused(&SqliteOptions::new(&dangling));
+    assert_eq!(kind, ErrorKind::Missing);
+    assert!(dangling.is_symlink());
 }
 
 #[cfg(unix)]

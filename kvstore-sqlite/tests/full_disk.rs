@@ -72,3 +72,26 @@ fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
     }
     assert_eq!(store.get_blocking(&id(1000)).unwrap(), Some(vec![7; 100]));
 }
+
+#[test]
+fn a_disk_that_fills_up_while_the_store_is_made_leaves_nothing_in_the_way() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("SKIPPED: this user may not mount a small file system; run as root");
+        return;
+    };
+    let (path, ballast) = (disk.path().join("node.sqlite"), disk.path().join("ballast"));
+    let mut failed = 0;
+    for free_pages in (0..40).rev() {
+        std::fs::write(&ballast, vec![0; (512 - 4 - free_pages) * 4096]).unwrap();
+        let opened = SqliteBackend::open(&SqliteOptions::new(&path));
+        failed += usize::from(opened.is_err());
+        drop(opened);
+        std::fs::remove_file(&ballast).unwrap();
+        let store = Store::open(SqliteBackend::open(&SqliteOptions::new(&path)).unwrap()).unwrap();
+        store.put_blocking(&EntryId::new("p", "s", "k").unwrap(), vec![1; 1000]).unwrap();
+        store.close_blocking().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(std::fs::read_dir(disk.path()).unwrap().count(), 0, "{free_pages} pages");
+    }
+    assert!(failed > 3, "the disk was never too full: {failed}");
+}

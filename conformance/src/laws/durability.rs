@@ -60,7 +60,8 @@ pub fn p3_p4_a_commit_in_doubt_stops_the_store<F: Fixture>() {
     refuses_everything(&store, ErrorKind::Poisoned);
     // It still reads, and closes.
     assert_eq!(store.get_blocking(&key("first")).unwrap(), None);
-    store.close_blocking().unwrap();
+    let lost = store.close_blocking().unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::Poisoned, "the lazy remove did not reach the disk");
     drop(store);
     assert_eq!(control.commits().len(), 1);
     let store = store_at.store();

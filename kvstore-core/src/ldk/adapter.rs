@@ -66,7 +66,8 @@ macro_rules! sync_traits {
 
         /// In creation order, so that a migration that follows the list keeps it (contract L5).
         fn oldest_first(mut entries: Vec<crate::EntryInfo>) -> Vec<(String, String, String)> {
-            entries.sort_by_key(|entry| entry.created);
+            // Pages show entries of one number by rising key, and the newest first.
+            entries.sort_by(|a, b| (a.created, &b.id).cmp(&(b.created, &a.id)));
             let names = |id: &crate::EntryId| {
                 (id.primary().to_string(), id.secondary().to_string(), id.key().to_string())
             };

@@ -38,14 +38,14 @@ impl Group {
             poison: None,
             settled: Vec::with_capacity(self.submissions.len()),
         };
-        let result = commit_members(&self.submissions, &mut commit);
+        let result = commit_members(&self.submissions.iter().collect::<Vec<_>>(), &mut commit);
         match result {
             Err(error) if error.kind().concerns_single_batches() && self.submissions.len() > 1 => {
                 for submission in self.submissions {
                     // Nothing after a poisoning failure may be tried.
                     let result = match &outcome.poison {
                         Some(cause) => Err(poisoned(cause)),
-                        None => commit_members(std::slice::from_ref(&submission), &mut commit),
+                        None => outcome.commit_one(&submission, &mut commit),
                     };
                     outcome.settle(submission, result);
                 }
@@ -61,6 +61,19 @@ impl Group {
 }
 
 impl Outcome {
+    /// Commits a member by itself, along with the lazy removes of its entries that failed before:
+    /// an entry that is put again is new (contract L4).
+    fn commit_one(
+        &mut self,
+        submission: &Submission,
+        commit: &mut impl FnMut(&[Mutation]) -> Result<()>,
+    ) -> Result<()> {
+        let touched = |(lazy, _): &(Submission, Error)| touches_any(submission, lazy);
+        let lazy = self.failed_lazy.iter().filter(|failed| touched(failed)).map(|(lazy, _)| lazy);
+        let members: Vec<_> = lazy.chain([submission]).collect();
+        commit_members(&members, commit)
+    }
+
     fn settle(&mut self, submission: Submission, result: Result<()>) {
         let result = result.map_err(|error| match &submission.mutations[..] {
             [only] if error.entry().is_none() => error.with_entry(only.id()),
@@ -91,7 +104,7 @@ fn touches_any(later: &Submission, lazy: &Submission) -> bool {
 }
 
 fn commit_members(
-    submissions: &[Submission],
+    submissions: &[&Submission],
     commit: &mut impl FnMut(&[Mutation]) -> Result<()>,
 ) -> Result<()> {
     match submissions {

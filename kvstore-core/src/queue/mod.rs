@@ -15,6 +15,7 @@ pub use ticket::Ticket;
 
 pub(crate) use worker::{Shared, spawn};
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -75,7 +76,10 @@ impl Queue {
             match state.admit(&submission, &self.options) {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::QueueFull => {
+                    state.want_room(true);
+                    self.work.notify_one();
                     state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.want_room(false);
                 }
                 Err(error) => return (None, Ticket::failed(error)),
             }
@@ -162,9 +166,14 @@ impl Queue {
     fn finish_close(&self, result: Result<()>) {
         let (result, waiters) = self.lock().closed(result);
         for waiter in waiters {
-            // A waiter that went away needs no answer.
-            let _ = waiter.send(result.clone());
+            // A waiter that went away needs no answer, and one that panics must not take the others'.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(waiter.send(result.clone()))));
         }
+    }
+
+    /// Whether the queue was told to close.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().is_closing()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the queue holds, and the rules for changing it; no waiting and no I/O.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::closed_error;
@@ -39,10 +40,10 @@ impl Submission {
     }
 
     pub(super) fn resolve(self, result: Result<()>) {
-        if let Some(waiter) = self.waiter {
-            // A dropped ticket needs no answer (contract O3).
-            let _ = waiter.send(result);
-        }
+        let Some(waiter) = self.waiter else { return };
+        // A dropped ticket needs no answer (contract O3), and a waker that panics must not take the
+        // others' answers with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(waiter.send(result))));
     }
 }
 
@@ -57,7 +58,11 @@ pub(super) struct State {
     /// Weight of what waits and of the group under way.
     held: usize,
     led: bool,
+    /// How many wait for room: lazy removes must not keep it.
+    room_wanted: usize,
     poison: Option<Error>,
+    /// Why lazy removes were given up.
+    lazy_lost: Option<Error>,
     close: Close,
 }
 
@@ -127,6 +132,11 @@ impl State {
         !matches!(self.close, Close::Open)
     }
 
+    /// Counts who waits for room.
+    pub(super) fn want_room(&mut self, wanted: bool) {
+        self.room_wanted = if wanted { self.room_wanted + 1 } else { self.room_wanted - 1 };
+    }
+
     /// Whether lazy removes alone are enough for a group.
     pub(super) fn is_crowded(&self, options: &QueueOptions) -> bool {
         self.waiting.len() >= options.max_group_mutations
@@ -138,6 +148,7 @@ impl State {
         !self.waiting.is_empty()
             && (self.urgent > 0
                 || self.is_closing()
+                || self.room_wanted > 0
                 || self.is_crowded(options)
                 || self.lazy_deadline.is_some_and(|deadline| deadline <= now))
     }
@@ -183,7 +194,6 @@ impl State {
             if let Close::Closing { failure, .. } = &mut self.close {
                 *failure = Some(error);
             } else if self.poison.is_none() {
-                tracing::warn!(%error, "a lazy remove failed and will be tried again");
                 self.lazy_deadline.get_or_insert(deadline);
                 self.held += submission.weight;
                 self.waiting.push_front(submission);
@@ -198,6 +208,9 @@ impl State {
         self.urgent = 0;
         self.lazy_deadline = None;
         let abandoned: Vec<_> = self.waiting.drain(..).collect();
+        if abandoned.iter().any(Submission::is_lazy) {
+            self.lazy_lost = Some(error.clone());
+        }
         self.held -= abandoned.iter().map(|s| s.weight).sum::<usize>();
         abandoned.into_iter().map(|submission| (submission, Err(error.clone()))).collect()
     }
@@ -220,6 +233,7 @@ impl State {
             Close::Closing { waiters, failure } => (waiters, failure),
             Close::Open | Close::Closed(_) => (Vec::new(), None),
         };
+        let failure = failure.or(self.lazy_lost.take());
         let result = result.and(failure.map_or(Ok(()), Err));
         self.close = Close::Closed(result.clone());
         (result, waiters)

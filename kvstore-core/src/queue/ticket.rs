@@ -43,7 +43,8 @@ impl Ticket {
     /// Blocks the calling thread until the outcome is known.
     ///
     /// It never deadlocks inside an asynchronous runtime, since commits do not run on one, but it
-    /// does keep that runtime's thread from other work: await the ticket there.
+    /// does keep that runtime's thread from other work: await the ticket there. Only a waker must
+    /// not wait, since it runs on the thread that resolves tickets.
     ///
     /// # Errors
     /// As awaiting it.

@@ -32,10 +32,15 @@ impl<B: Backend> Shared<B> {
 
     fn commit_group(&self, group: Group) {
         let outcome = group.commit(|mutations| self.commit_mutations(mutations));
-        if let Some(cause) = &outcome.poison {
-            tracing::error!(error = %cause, "the store stops until it is reopened");
-        }
+        let poison = outcome.poison.clone();
+        let lazy = outcome.failed_lazy.first().map(|(_, error)| error.clone());
         self.queue.finish(outcome);
+        // After the queue is in order: a subscriber may use the store itself.
+        if let Some(error) = poison {
+            tracing::error!(%error, "the store stops until it is reopened");
+        } else if let Some(error) = lazy {
+            tracing::warn!(%error, "a lazy remove failed and will be tried again");
+        }
     }
 
     fn commit_mutations(&self, mutations: &[Mutation]) -> Result<()> {
@@ -55,7 +60,11 @@ impl<B: Backend> Shared<B> {
             let message = "the backend panicked while it closed; report this";
             Err(Error::new(ErrorKind::Io, "close", message).with_backend(self.backend.name()))
         });
+        let failure = result.as_ref().err().cloned();
         self.queue.finish_close(result);
+        if let Some(error) = failure {
+            tracing::error!(%error, "the store did not close cleanly");
+        }
     }
 }
 
