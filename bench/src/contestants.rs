@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use lightning_0_3::util::persist::{KVStore, KVStoreSync};
 use lightning_kvstore::{DynStore, EntryId, open};
+use lightning_persister_0_3::fs_store::v2::{FilesystemStoreV2, FilesystemStoreV2Error};
 use rusqlite::{Connection, params};
 
 use crate::Measured;
@@ -145,12 +147,62 @@ impl Concurrent for LdkNodeWay {
     }
 }
 
-/// This project's store over SQLite.
+/// LDK's own store: a file per key, flushed and renamed, and the directory flushed.
+pub struct Persister(FilesystemStoreV2);
+
+impl Persister {
+    pub fn create(directory: &Path) -> Result<Self, FilesystemStoreV2Error> {
+        FilesystemStoreV2::new(directory.join("persister")).map(Self)
+    }
+
+    pub fn sync(self) -> impl FnMut(usize, Vec<u8>) -> Done {
+        move |at, value| {
+            let written = KVStoreSync::write(&self.0, "bench", "", &key(at), value);
+            written.map_err(|error| format!("{error:?}").into())
+        }
+    }
+
+    pub fn remove_lazily(&self, removes: usize) -> Measured {
+        for at in 0..removes {
+            let put = KVStoreSync::write(&self.0, "bench", "", &key(at), vec![1; 100]);
+            put.map_err(|error| format!("{error:?}"))?;
+        }
+        let start = Instant::now();
+        for at in 0..removes {
+            let removed = KVStoreSync::remove(&self.0, "bench", "", &key(at), true);
+            removed.map_err(|error| format!("{error:?}"))?;
+        }
+        Ok(removes as f64 / start.elapsed().as_secs_f64())
+    }
+}
+
+impl Concurrent for Persister {
+    async fn write(&self, at: usize, value: Vec<u8>) -> Done {
+        let written = KVStore::write(&self.0, "bench", "", &key(at), value).await;
+        written.map_err(|error| format!("{error:?}").into())
+    }
+}
+
+/// This project's store, opened by URL.
 pub struct Ours(DynStore);
 
 impl Ours {
-    pub fn create(directory: &Path) -> Result<Self, lightning_kvstore::Error> {
-        open(&format!("sqlite:{}/ours", directory.display())).map(Self)
+    pub fn create(scheme: &str, directory: &Path) -> Result<Self, lightning_kvstore::Error> {
+        open(&format!("{scheme}:{}/ours-{scheme}", directory.display())).map(Self)
+    }
+
+    pub fn remove_lazily(&self, removes: usize) -> Measured {
+        for at in 0..removes {
+            drop(self.0.put(&EntryId::new("bench", "", &key(at))?, vec![1; 100]));
+        }
+        self.0.batch().commit_blocking()?;
+        let start = Instant::now();
+        for at in 0..removes {
+            self.0.remove_lazy(&EntryId::new("bench", "", &key(at))?)?;
+        }
+        // Until they are on the disk.
+        self.0.batch().commit_blocking()?;
+        Ok(removes as f64 / start.elapsed().as_secs_f64())
     }
 
     pub fn sync(self) -> impl FnMut(usize, Vec<u8>) -> Done {

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use tempfile::TempDir;
 
-use crate::contestants::{LdkNodeWay, Ours, RawAppend, Rusqlite, concurrent, one_by_one};
+use crate::contestants::{
+    LdkNodeWay, Ours, Persister, RawAppend, Rusqlite, concurrent, one_by_one,
+};
 use crate::report::Report;
 
 /// What every measurement gives: durable writes per second.
@@ -35,48 +37,76 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    for len in [512, 16 * 1024] {
-        one_writer(&arguments, len)?;
-        many_writers(&arguments, len, &runtime)?;
+    for (len, share) in [(512, 1), (16 * 1024, 1), (1 << 20, 10)] {
+        one_writer(&arguments, len, arguments.writes / share)?;
     }
-    Ok(())
+    for (len, writes) in [(512, arguments.writes), (16 * 1024, arguments.writes / 4)] {
+        many_writers(&arguments, len, writes, &runtime)?;
+    }
+    lazy_removes(&arguments)
 }
 
 fn fresh(directory: &Path) -> std::io::Result<TempDir> {
     tempfile::Builder::new().prefix("kvstore-bench-").tempdir_in(directory)
 }
 
-fn one_writer(arguments: &Arguments, len: usize) -> Result<(), Box<dyn Error + Send + Sync>> {
+type Done = Result<(), Box<dyn Error + Send + Sync>>;
+
+fn one_writer(arguments: &Arguments, len: usize, writes: usize) -> Done {
     let mut report = Report::new(format!("W1, one synchronous writer, {len} B"));
-    let writes = arguments.writes;
     for _ in 0..arguments.rounds {
         let place = fresh(&arguments.directory)?;
         let at = place.path();
-        report.add("raw append", one_by_one(writes * 3, len, RawAppend::create(at)?.sync())?);
-        report.add("bare rusqlite", one_by_one(writes * 3, len, Rusqlite::create(at)?.sync())?);
-        report.add("ldk-node's way", one_by_one(writes, len, LdkNodeWay::create(at)?.sync())?);
-        report.add("lightning-kvstore", one_by_one(writes * 3, len, Ours::create(at)?.sync())?);
+        report.add(RAW, one_by_one(writes * 3, len, RawAppend::create(at)?.sync())?);
+        report.add(RUSQLITE, one_by_one(writes * 3, len, Rusqlite::create(at)?.sync())?);
+        report.add(LDK_NODE, one_by_one(writes, len, LdkNodeWay::create(at)?.sync())?);
+        report.add(PERSISTER, one_by_one(writes, len, Persister::create(at)?.sync())?);
+        for (name, scheme) in OURS {
+            report.add(name, one_by_one(writes * 3, len, Ours::create(scheme, at)?.sync())?);
+        }
     }
-    report.print(&["raw append", "bare rusqlite", "ldk-node's way"]);
+    report.print(&[RAW, RUSQLITE, LDK_NODE, PERSISTER]);
     Ok(())
 }
 
 fn many_writers(
     arguments: &Arguments,
     len: usize,
+    writes: usize,
     runtime: &tokio::runtime::Runtime,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+) -> Done {
     let mut report = Report::new(format!("W2, 64 asynchronous writers, {len} B"));
-    let writes = arguments.writes;
     for _ in 0..arguments.rounds {
         let place = fresh(&arguments.directory)?;
         let at = place.path();
-        report.add("raw append", RawAppend::create(at)?.groups(writes * 30, 64, len)?);
-        let slow = concurrent(writes, len, LdkNodeWay::create(at)?);
-        report.add("ldk-node's way", runtime.block_on(slow)?);
-        let ours = concurrent(writes * 20, len, Ours::create(at)?);
-        report.add("lightning-kvstore", runtime.block_on(ours)?);
+        report.add(RAW, RawAppend::create(at)?.groups(writes * 30, 64, len)?);
+        report.add(LDK_NODE, runtime.block_on(concurrent(writes, len, LdkNodeWay::create(at)?))?);
+        let persister = concurrent(writes * 4, len, Persister::create(at)?);
+        report.add(PERSISTER, runtime.block_on(persister)?);
+        for (name, scheme) in OURS {
+            let ours = concurrent(writes * 20, len, Ours::create(scheme, at)?);
+            report.add(name, runtime.block_on(ours)?);
+        }
     }
-    report.print(&["raw append", "ldk-node's way"]);
+    report.print(&[RAW, LDK_NODE, PERSISTER]);
     Ok(())
 }
+
+fn lazy_removes(arguments: &Arguments) -> Done {
+    let mut report = Report::new("W5, 1000 lazy removes".into());
+    for _ in 0..arguments.rounds {
+        let place = fresh(&arguments.directory)?;
+        report.add(PERSISTER, Persister::create(place.path())?.remove_lazily(1000)?);
+        for (name, scheme) in OURS {
+            report.add(name, Ours::create(scheme, place.path())?.remove_lazily(1000)?);
+        }
+    }
+    report.print(&[PERSISTER]);
+    Ok(())
+}
+
+const RAW: &str = "raw append";
+const RUSQLITE: &str = "bare rusqlite";
+const LDK_NODE: &str = "ldk-node's way";
+const PERSISTER: &str = "LDK's files";
+const OURS: [(&str, &str); 2] = [("ours, sqlite:", "sqlite"), ("ours, fs:", "fs")];

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvstore_core::local::{OwnerLock, create_dir_all};
+use kvstore_core::local::{OwnerLock, create_dir_all, sync_ancestors};
 use kvstore_core::{
     Backend, Bytes, EntryId, EntryInfo, Error, ErrorKind, MAX_VALUE_LEN, Mutation, Namespace,
     PageEntry, Position, Result, async_trait,
@@ -189,6 +189,7 @@ fn locate(options: &FsOptions) -> Result<PathBuf> {
             return Err(error(ErrorKind::Missing, "open", message));
         }
         create_dir_all(path).map_err(named)?;
+        sync_ancestors(path).map_err(named)?;
     }
     if !path.is_dir() {
         let message = format!("{} is a file; name a directory", path.display());
