@@ -29,6 +29,9 @@ struct Arguments {
     /// How often every contestant has its turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Measure only this contestant, by the start of its name in the tables, for profiles.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Durable writes of the slowest contestants in one turn; the fast ones make more.
     #[arg(long, default_value_t = 1000)]
     writes: usize,
@@ -53,16 +56,17 @@ fn fresh(directory: &Path) -> std::io::Result<TempDir> {
 type Done = Result<(), Box<dyn Error + Send + Sync>>;
 
 fn one_writer(arguments: &Arguments, len: usize, writes: usize) -> Done {
-    let mut report = Report::new(format!("W1, one synchronous writer, {len} B"));
+    let mut report = Report::new(format!("W1, one synchronous writer, {len} B"), &arguments.only);
+    let many = writes * 3;
     for _ in 0..arguments.rounds {
         let place = fresh(&arguments.directory)?;
         let at = place.path();
-        report.add(RAW, one_by_one(writes * 3, len, RawAppend::create(at)?.sync())?);
-        report.add(RUSQLITE, one_by_one(writes * 3, len, Rusqlite::create(at)?.sync())?);
-        report.add(LDK_NODE, one_by_one(writes, len, LdkNodeWay::create(at)?.sync())?);
-        report.add(PERSISTER, one_by_one(writes, len, Persister::create(at)?.sync())?);
+        report.add(RAW, || one_by_one(many, len, RawAppend::create(at)?.sync()))?;
+        report.add(RUSQLITE, || one_by_one(many, len, Rusqlite::create(at)?.sync()))?;
+        report.add(LDK_NODE, || one_by_one(writes, len, LdkNodeWay::create(at)?.sync()))?;
+        report.add(PERSISTER, || one_by_one(writes, len, Persister::create(at)?.sync()))?;
         for (name, scheme) in OURS {
-            report.add(name, one_by_one(writes * 3, len, Ours::create(scheme, at)?.sync())?);
+            report.add(name, || one_by_one(many, len, Ours::create(scheme, at)?.sync()))?;
         }
     }
     report.print(&[RAW, RUSQLITE, LDK_NODE, PERSISTER]);
@@ -75,17 +79,21 @@ fn many_writers(
     writes: usize,
     runtime: &tokio::runtime::Runtime,
 ) -> Done {
-    let mut report = Report::new(format!("W2, 64 asynchronous writers, {len} B"));
+    let title = format!("W2, 64 asynchronous writers, {len} B");
+    let mut report = Report::new(title, &arguments.only);
     for _ in 0..arguments.rounds {
         let place = fresh(&arguments.directory)?;
         let at = place.path();
-        report.add(RAW, RawAppend::create(at)?.groups(writes * 30, 64, len)?);
-        report.add(LDK_NODE, runtime.block_on(concurrent(writes, len, LdkNodeWay::create(at)?))?);
-        let persister = concurrent(writes * 4, len, Persister::create(at)?);
-        report.add(PERSISTER, runtime.block_on(persister)?);
+        report.add(RAW, || RawAppend::create(at)?.groups(writes * 30, 64, len))?;
+        report
+            .add(LDK_NODE, || runtime.block_on(concurrent(writes, len, LdkNodeWay::create(at)?)))?;
+        report.add(PERSISTER, || {
+            runtime.block_on(concurrent(writes * 4, len, Persister::create(at)?))
+        })?;
         for (name, scheme) in OURS {
-            let ours = concurrent(writes * 20, len, Ours::create(scheme, at)?);
-            report.add(name, runtime.block_on(ours)?);
+            report.add(name, || {
+                runtime.block_on(concurrent(writes * 20, len, Ours::create(scheme, at)?))
+            })?;
         }
     }
     report.print(&[RAW, LDK_NODE, PERSISTER]);
@@ -93,12 +101,13 @@ fn many_writers(
 }
 
 fn lazy_removes(arguments: &Arguments) -> Done {
-    let mut report = Report::new("W5, 1000 lazy removes".into());
+    let mut report = Report::new("W5, 1000 lazy removes".into(), &arguments.only);
     for _ in 0..arguments.rounds {
         let place = fresh(&arguments.directory)?;
-        report.add(PERSISTER, Persister::create(place.path())?.remove_lazily(1000)?);
+        let at = place.path();
+        report.add(PERSISTER, || Persister::create(at)?.remove_lazily(1000))?;
         for (name, scheme) in OURS {
-            report.add(name, Ours::create(scheme, place.path())?.remove_lazily(1000)?);
+            report.add(name, || Ours::create(scheme, at)?.remove_lazily(1000))?;
         }
     }
     report.print(&[PERSISTER]);

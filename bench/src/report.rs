@@ -1,21 +1,35 @@
 //! Medians and their ratios.
 
+use crate::Measured;
+
 /// Figures of one workload, by contestant.
 pub struct Report {
     title: String,
+    only: String,
     figures: Vec<(&'static str, Vec<f64>)>,
 }
 
 impl Report {
-    pub fn new(title: String) -> Self {
-        Self { title, figures: Vec::new() }
+    /// Takes the figures of contestants whose name begins with `only`.
+    pub fn new(title: String, only: &str) -> Self {
+        Self { title, only: only.to_owned(), figures: Vec::new() }
     }
 
-    pub fn add(&mut self, contestant: &'static str, figure: f64) {
+    /// Lets a contestant have its turn.
+    pub fn add(
+        &mut self,
+        contestant: &'static str,
+        measure: impl FnOnce() -> Measured,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        if !contestant.starts_with(&self.only) {
+            return Ok(());
+        }
+        let figure = measure()?;
         match self.figures.iter_mut().find(|(name, _)| *name == contestant) {
             Some((_, figures)) => figures.push(figure),
             None => self.figures.push((contestant, vec![figure])),
         }
+        Ok(())
     }
 
     /// Prints the medians, each with its ratio to those of the `references`.
