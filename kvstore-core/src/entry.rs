@@ -1,5 +1,6 @@
 //! A checked key, and the id of an entry: namespace and key.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -34,6 +35,12 @@ fn check_key(key: &str) -> Result<()> {
         return Err(invalid("the key is empty; every entry needs one".into()));
     }
     check("key", key)
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Display for Key {
@@ -78,7 +85,8 @@ impl EntryId {
         Self { text: Arc::from(format!("{namespace}/{key}")) }
     }
 
-    fn split(&self) -> (&str, &str) {
+    /// The namespace as its own text, and the key.
+    pub(crate) fn split(&self) -> (&str, &str) {
         self.text.rsplit_once('/').unwrap_or(("/", &self.text))
     }
 

@@ -46,11 +46,19 @@ impl<T> CreationIndex<T> {
     /// Looks an entry up.
     #[must_use]
     pub fn get(&self, id: &EntryId) -> Option<&Indexed<T>> {
-        self.namespaces.get(&id.namespace())?.by_key.get(&id.to_key())
+        let (namespace, key) = id.split();
+        self.namespaces.get(namespace)?.by_key.get(key)
     }
 
     /// Adds an entry or replaces what is known of it; `created` decides its place.
     pub fn insert(&mut self, id: &EntryId, created: u64, about: T) {
+        let (namespace, key) = id.split();
+        let names = self.namespaces.get_mut(namespace);
+        let known = names.and_then(|names| names.by_key.get_mut(key));
+        if let Some(known) = known.filter(|known| known.created == created) {
+            known.about = about;
+            return;
+        }
         self.remove(id);
         let names = self.namespaces.entry(id.namespace()).or_default();
         let key = id.to_key();
@@ -62,18 +70,17 @@ impl<T> CreationIndex<T> {
 
     /// Forgets an entry, and gives what was known of it.
     pub fn remove(&mut self, id: &EntryId) -> Option<Indexed<T>> {
-        let namespace = id.namespace();
-        let names = self.namespaces.get_mut(&namespace)?;
-        let key = id.to_key();
-        let indexed = names.by_key.remove(&key)?;
+        let (namespace, key) = id.split();
+        let names = self.namespaces.get_mut(namespace)?;
+        let indexed = names.by_key.remove(key)?;
         if let Some(sharing) = names.by_creation.get_mut(&indexed.created) {
-            sharing.retain(|other| *other != key);
+            sharing.retain(|other| other.as_str() != key);
             if sharing.is_empty() {
                 names.by_creation.remove(&indexed.created);
             }
         }
         if names.by_key.is_empty() {
-            self.namespaces.remove(&namespace);
+            self.namespaces.remove(namespace);
         }
         Some(indexed)
     }

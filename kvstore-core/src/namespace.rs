@@ -1,5 +1,6 @@
 //! A checked pair of a primary and a secondary namespace name.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,6 +63,13 @@ pub(crate) fn check_pair(primary: &str, secondary: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// As `primary/secondary`.
+impl Borrow<str> for Namespace {
+    fn borrow(&self) -> &str {
+        &self.text
+    }
 }
 
 impl fmt::Display for Namespace {

@@ -1,6 +1,6 @@
 //! The directory behind the [`Backend`] trait.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
@@ -362,12 +362,12 @@ impl FsBackend {
     ) -> Result<Vec<Change>> {
         let kept = self.kept(mutations);
         let mut changes = Vec::with_capacity(mutations.len());
-        for mutation in mutations {
+        for (mutation, kept) in mutations.iter().zip(kept) {
             let id = mutation.id().clone();
             let after = match mutation {
                 Mutation::Remove { .. } => After::Removed,
                 Mutation::Put { value, renew, .. } => {
-                    let kept = kept.get(&id).filter(|_| !renew).copied();
+                    let kept = kept.filter(|_| !renew);
                     let created = kept.unwrap_or_else(|| next_created(&mut writer.last_created));
                     let value = self.value(writer, value, created, spooled)?;
                     After::Value { created, value }
@@ -380,10 +380,10 @@ impl FsBackend {
     }
 
     /// The creation numbers of those entries that are there.
-    fn kept(&self, mutations: &[Mutation]) -> HashMap<EntryId, u64> {
+    fn kept(&self, mutations: &[Mutation]) -> Vec<Option<u64>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let ids = mutations.iter().map(Mutation::id);
-        ids.filter_map(|id| Some((id.clone(), state.index.get(id)?.created))).collect()
+        let created = |mutation: &Mutation| Some(state.index.get(mutation.id())?.created);
+        mutations.iter().map(created).collect()
     }
 
     /// Refuses what the first layout cannot hold (contract N6).
