@@ -8,10 +8,12 @@ pub mod laws;
 pub mod ldk;
 
 mod model;
+mod small_disk;
 mod strategies;
 mod support;
 
 pub use control::{Control, Controlled};
 pub use fixture::{Fixture, MemoryFixture};
 pub use model::Model;
+pub use small_disk::SmallDisk;
 pub use strategies::{Operation, TRICKY_NAMES, operations};

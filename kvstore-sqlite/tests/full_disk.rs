@@ -1,45 +1,15 @@
 //! P5 on a disk that is really full: a small file system in memory, which only root can mount.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-use std::process::Command;
-
+use conformance::SmallDisk;
 use kvstore_core::{EntryId, ErrorKind, Store};
 use kvstore_sqlite::{SqliteBackend, SqliteOptions};
-use tempfile::TempDir;
-
-/// A file system of 2 MiB, unmounted when it is dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=2m,mode=700", "kvstore-test"]);
-        let mounted = mount.arg(directory.path()).output().is_ok_and(|done| done.status.success());
-        mounted.then_some(Self(directory))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg(self.path()).status();
-        assert!(done.is_ok_and(|done| done.success()) || std::thread::panicking());
-    }
-}
 
 #[test]
 fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
-    let Some(disk) = SmallDisk::mount() else {
-        println!("SKIPPED: this user may not mount a small file system; run as root");
-        return;
-    };
+    let Some(disk) = SmallDisk::mount() else { return };
     let path = disk.path().join("node.sqlite");
     let open = || Store::open(SqliteBackend::open(&SqliteOptions::new(&path)).unwrap()).unwrap();
     let id = |at: usize| EntryId::new("p", "s", &at.to_string()).unwrap();
@@ -75,10 +45,7 @@ fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
 
 #[test]
 fn a_disk_that_fills_up_while_the_store_is_made_leaves_nothing_in_the_way() {
-    let Some(disk) = SmallDisk::mount() else {
-        println!("SKIPPED: this user may not mount a small file system; run as root");
-        return;
-    };
+    let Some(disk) = SmallDisk::mount() else { return };
     let (path, ballast) = (disk.path().join("node.sqlite"), disk.path().join("ballast"));
     let mut failed = 0;
     for free_pages in (0..40).rev() {
