@@ -289,30 +289,40 @@ fn a_file_that_cannot_be_written_is_named() {
 #[allow(clippy::print_stdout, reason = "a skipped test says so")]
 fn a_failed_flush_leaves_the_outcome_open_and_says_so() {
     let place = Place::new();
-    place.put("before", b"x");
-    let failing = |command: &str, name: &str, from: &str| {
-        let inject = format!("inject=fsync,fdatasync:error=EIO:when={from}");
-        Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", &inject])
-            .args([env!("CARGO_BIN_EXE_kvstore"), command, &place.url, name])
-            .stdin(Stdio::null())
-            .output()
-    };
-    // The first flush is the one of opening, the second the one of the commit.
-    let refused = failing("put", "after", "2+");
-    let complains = |output: &Output| text(&output.stderr).contains("strace: ");
-    let Some(refused) = refused.ok().filter(|output| !complains(output)) else {
-        println!("SKIPPED: strace is not installed, or may not trace here");
-        return;
-    };
-    let (code, message) = failure(&refused);
-    assert_eq!(code, 3, "{message}");
-    assert!(message.contains("what reached the disk is unknown"), "{message}");
-    assert!(message.contains("reopen the store"), "{message}");
-    // All of it or nothing; what was acknowledged is there.
-    assert_eq!(place.run("get", &["before"]).stdout, b"x");
-    assert!([0, 1].contains(&place.run("get", &["after"]).status.code().unwrap()));
-    let (code, message) = failure(&failing("get", "before", "1+").unwrap());
+    let fs = format!("fs:{}/directory", place.directory.path().display());
+    // For SQLite the first flush is the one of opening, the second the one of the commit.
+    for (url, calls, first) in [(&place.url, "fsync,fdatasync", "2+"), (&fs, "fdatasync", "1+")] {
+        let failing = |command: &str, name: &str, calls: &str, first: &str| {
+            let inject = format!("inject={calls}:error=EIO:when={first}");
+            Command::new("strace")
+                .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+                .args([&format!("trace={calls}"), "-e", &inject])
+                .args([env!("CARGO_BIN_EXE_kvstore"), command, url, name])
+                .stdin(Stdio::null())
+                .output()
+        };
+        assert_eq!(code(&kvstore(&["put", url, "before"], b"x")), 0);
+        let refused = failing("put", "after", calls, first);
+        let complains = |output: &Output| text(&output.stderr).contains("strace: ");
+        let Some(refused) = refused.ok().filter(|output| !complains(output)) else {
+            println!("SKIPPED: strace is not installed, or may not trace here");
+            return;
+        };
+        let (code, message) = failure(&refused);
+        assert_eq!(code, 3, "{message}");
+        assert!(message.contains("what reached the disk is unknown"), "{message}");
+        assert!(message.contains("reopen the store"), "{message}");
+        // All of it or nothing; what was acknowledged is there.
+        assert_eq!(kvstore(&["get", url, "before"], b"").stdout, b"x");
+        let after = kvstore(&["get", url, "after"], b"");
+        assert!([0, 1].contains(&after.status.code().unwrap()), "{after:?}");
+    }
+    let opening = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"])
+        .args(["-e", "inject=fsync:error=EIO", env!("CARGO_BIN_EXE_kvstore"), "ls", &place.url])
+        .output()
+        .unwrap();
+    let (code, message) = failure(&opening);
     assert_eq!(code, 3);
     assert!(message.contains("the flush failed"), "{message}");
 }

@@ -116,3 +116,15 @@ fn untrusted(root: &Path) -> Option<&'static str> {
 fn untrusted(_root: &Path) -> Option<&'static str> {
     None
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_in_memory_is_not_trusted() {
+        let Some(disk) = conformance::SmallDisk::mount() else { return };
+        assert_eq!(untrusted(disk.path()), Some("tmpfs"));
+        assert_eq!(untrusted(Path::new("/proc")), None);
+    }
+}

@@ -158,9 +158,10 @@ fn directories_of_ldk_open_with_what_a_crash_left() {
         };
         for (at, key) in ["c", "a", "b"].into_iter().enumerate() {
             ldk.write("p", "s", key, vec![at as u8]).unwrap();
-            // A millisecond apart, as the second layout's order needs.
-            let start = SystemTime::now();
-            while start.elapsed().unwrap() < Duration::from_millis(2) {}
+            // Seconds apart, since a file system's clock may be coarse.
+            let written = SystemTime::now() - Duration::from_secs(100 - at as u64);
+            let file = fs::File::options().write(true).open(path.join("p/s").join(key)).unwrap();
+            file.set_times(FileTimes::new().set_modified(written)).unwrap();
         }
         ldk.write("", "", "manager", vec![9]).unwrap();
         let levels = path.join("p/s");
@@ -369,6 +370,18 @@ fn files_that_changed_behind_the_stores_back_are_damage() {
         assert_eq!(error.kind(), ErrorKind::Corrupted, "{error}");
         assert!(error.to_string().contains(key), "{error}");
     }
+}
+
+/// N7: the lock file answers to another name, as on a disk that folds case.
+#[test]
+fn a_disk_that_folds_case_is_refused() {
+    let (_parent, path) = directory();
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join(".KVSTORE-LOCK"), "").unwrap();
+    let (kind, message) = refused(&FsOptions::new(&path));
+    assert_eq!(kind, ErrorKind::Unsupported);
+    assert!(message.contains("upper from lower case"), "{message}");
+    assert_eq!(files_below(&path).len(), 1);
 }
 
 #[cfg(unix)]
