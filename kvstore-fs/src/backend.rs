@@ -78,6 +78,7 @@ impl FsBackend {
         for leftover in &scan.leftovers {
             fs::remove_file(leftover).map_err(|source| io("open", leftover, source))?;
         }
+        let state_is_new = scan.files.is_empty();
         let mut state = State::default();
         let last_created = index(&mut state, scan.files);
         let mut writer = Writer {
@@ -99,6 +100,10 @@ impl FsBackend {
             made: HashSet::new(),
             temporaries: 0,
         };
+        if state_is_new {
+            // Whoever made the directory may have died before it was flushed.
+            sync_ancestors(&root).map_err(named)?;
+        }
         if let Some(mark) = scan.layout.mark(&root) {
             create_dir_all(&mark).map_err(named)?;
         }
@@ -143,13 +148,8 @@ impl FsBackend {
         };
         match File::open(&path) {
             Ok(file) => Ok(Content::File(file, path, len)),
-            // The checkpoint may have put a spool file in place and not said so yet.
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
-                let in_place = self.layout.file(&self.root, id);
-                match File::open(&in_place) {
-                    Ok(file) => Ok(Content::File(file, in_place, len)),
-                    Err(_) => Err(corrupted("get", &path, "the entry's file is gone")),
-                }
+                Err(corrupted("get", &path, "the entry's file is gone"))
             }
             Err(source) => Err(io("get", &path, source)),
         }
@@ -189,7 +189,6 @@ fn locate(options: &FsOptions) -> Result<PathBuf> {
             return Err(error(ErrorKind::Missing, "open", message));
         }
         create_dir_all(path).map_err(named)?;
-        sync_ancestors(path).map_err(named)?;
     }
     if !path.is_dir() {
         let message = format!("{} is a file; name a directory", path.display());
@@ -253,7 +252,12 @@ fn changes_of(root: &Path, record: &Record) -> Result<Vec<Change>> {
 
 fn read_spooled(root: &Path, spooled: &Spooled) -> Result<Bytes> {
     let path = spool_path(root, spooled.number);
-    let bytes = fs::read(&path).map_err(|source| io("open", &path, source))?;
+    let bytes = fs::read(&path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            corrupted("open", &path, "the journal names it, and it is gone")
+        }
+        _ => io("open", &path, source),
+    })?;
     if crc32fast::hash(&bytes) != spooled.crc {
         return Err(corrupted("open", &path, "the file is not what the journal names"));
     }
@@ -263,8 +267,11 @@ fn read_spooled(root: &Path, spooled: &Spooled) -> Result<Bytes> {
 /// Removes the journal and the spool files once nothing in them is needed.
 fn remove_own_files(root: &Path) -> Result<()> {
     let mut removed = false;
-    // The journal last: as long as it is there, LDK's second store refuses the directory.
-    for name in [SPOOL, journal::FILE_NAME] {
+    // The journal first, since it names spool files.
+    for name in [journal::FILE_NAME, SPOOL] {
+        if removed {
+            disk::sync_dir(root)?;
+        }
         for name in [name.to_owned(), format!("{name}.tmp")] {
             let path = root.join(name);
             let gone =

@@ -10,10 +10,10 @@ use kvstore_core::{EntryId, Error, ErrorKind, Result};
 
 use crate::backend::{CREATED_SHIFT, spool_path};
 use crate::disk;
-use crate::error::{corrupted, error, io, named};
+use crate::error::{error, io, named};
 use crate::journal::Placer;
 use crate::layout::Layout;
-use crate::record::{After, Spooled, Value};
+use crate::record::{After, Value};
 use crate::state::{Pending, State};
 
 /// What the committer and the checkpoint's thread tell each other.
@@ -190,17 +190,20 @@ impl Checkpoint {
                     let temporary = self.temporary(&target);
                     let file = disk::write_new(&temporary, bytes, created >> CREATED_SHIFT)?;
                     files.push((file, temporary.clone()));
-                    names.push((temporary, target, None));
+                    names.push((temporary, target));
                 }
                 Value::Spooled(spooled) => {
-                    let from = spool_path(&self.root, spooled.number);
-                    names.push((from, target, Some(*spooled)));
+                    let temporary = self.temporary(&target);
+                    let spool = spool_path(&self.root, spooled.number);
+                    let file = disk::link_or_copy(&spool, &temporary, created >> CREATED_SHIFT)?;
+                    files.extend(file.map(|file| (file, temporary.clone())));
+                    names.push((temporary, target));
                 }
             }
         }
         disk::sync_files(&self.root, files)?;
-        for (from, to, spooled) in names {
-            rename(&from, &to, spooled)?;
+        for (from, to) in names {
+            fs::rename(&from, &to).map_err(|source| io("checkpoint", &to, source))?;
         }
         Ok(())
     }
@@ -226,15 +229,17 @@ impl Checkpoint {
     fn unlink(&self, id: &EntryId, touched: &mut HashSet<PathBuf>) -> Result<()> {
         let path = self.layout.file(&self.root, id);
         match fs::remove_file(&path) {
-            Ok(()) => {
-                touched.insert(self.layout.directory(&self.root, &id.namespace()));
-                Ok(())
-            }
-            Err(source) if is_absence(&source) => Ok(()),
+            Err(source) if is_absence(&source) => {}
             // In the first layout a namespace may have taken the name.
-            Err(_) if path.is_dir() => Ok(()),
-            Err(source) => Err(io("checkpoint", &path, source)),
+            Err(_) if path.is_dir() => {}
+            removed => removed.map_err(|source| io("checkpoint", &path, source))?,
         }
+        // Even if it was gone: a process that died may have removed it and not flushed that.
+        let directory = self.layout.directory(&self.root, &id.namespace());
+        if directory.is_dir() {
+            touched.insert(directory);
+        }
+        Ok(())
     }
 
     /// The file of an entry, in a directory that is there.
@@ -242,6 +247,10 @@ impl Checkpoint {
         let directory = self.layout.directory(&self.root, &id.namespace());
         if !self.made.contains(&directory) {
             create_dir_all(&directory).map_err(named)?;
+            // One that is there may have been made by a process that died before it flushed that.
+            let above =
+                directory.ancestors().skip(1).take_while(|path| path.starts_with(&self.root));
+            touched.extend(above.map(Path::to_path_buf));
             self.made.insert(directory.clone());
         }
         touched.insert(directory);
@@ -269,20 +278,6 @@ fn stop_after_flush(failure: Error) -> Error {
     }
     let message = format!("{}; what was acknowledged is in the journal", failure.message());
     error(ErrorKind::Poisoned, "checkpoint", message).with_source(failure)
-}
-
-/// A spool file that was renamed before a crash is in place already.
-fn rename(from: &Path, to: &Path, spooled: Option<Spooled>) -> Result<()> {
-    match (fs::rename(from, to), spooled) {
-        (Err(source), Some(spooled)) if is_absence(&source) => {
-            let in_place = fs::read(to).map_err(|source| io("checkpoint", to, source))?;
-            if crc32fast::hash(&in_place) == spooled.crc && in_place.len() as u64 == spooled.len {
-                return Ok(());
-            }
-            Err(corrupted("checkpoint", from, "the value that the journal names is gone"))
-        }
-        (renamed, _) => renamed.map_err(|source| io("checkpoint", to, source)),
-    }
 }
 
 fn is_absence(error: &std::io::Error) -> bool {

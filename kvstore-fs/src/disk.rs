@@ -25,6 +25,21 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], modified: u64) -> Result<File
     write().map_err(|source| io("write", path, source))
 }
 
+/// Gives a spool file a second name, or copies it where a file can have one only; the copy is not
+/// flushed.
+///
+/// A rename would do with less, but before the flush of both directories it might be seen in
+/// neither.
+pub(crate) fn link_or_copy(spool: &Path, to: &Path, modified: u64) -> Result<Option<File>> {
+    // From a checkpoint that failed half-way.
+    let _ = std::fs::remove_file(to);
+    if std::fs::hard_link(spool, to).is_ok() {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(spool).map_err(|source| io("checkpoint", spool, source))?;
+    write_new(to, &bytes, modified).map(Some)
+}
+
 pub(crate) fn sync(file: &File, path: &Path) -> Result<()> {
     file.sync_all().map_err(|source| flush("flush", path, source))
 }

@@ -37,10 +37,14 @@ impl State {
         }
         self.pending_bytes += in_memory(&after);
         if let Some(superseded) = self.pending.insert(id, Pending { sequence, after }) {
-            self.pending_bytes -= in_memory(&superseded.after);
-            if let After::Value { value: Value::Spooled(spooled), .. } = superseded.after {
-                self.obsolete.push((0, spooled.number));
-            }
+            self.forget(&superseded.after);
+        }
+    }
+
+    fn forget(&mut self, after: &After) {
+        self.pending_bytes -= in_memory(after);
+        if let After::Value { value: Value::Spooled(spooled), .. } = after {
+            self.obsolete.push((0, spooled.number));
         }
     }
 
@@ -60,7 +64,7 @@ impl State {
             return;
         }
         if let Some(pending) = self.pending.remove(id) {
-            self.pending_bytes -= in_memory(&pending.after);
+            self.forget(&pending.after);
         }
     }
 
