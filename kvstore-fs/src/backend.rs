@@ -7,42 +7,33 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kvstore_core::local::{OwnerLock, create_dir_all, sync_ancestors};
 use kvstore_core::{
-    Backend, Bytes, EntryId, EntryInfo, Error, ErrorKind, MAX_VALUE_LEN, Mutation, Namespace,
-    PageEntry, Position, Result, async_trait,
+    Backend, Bytes, EntryId, EntryInfo, Error, ErrorKind, Mutation, Namespace, PageEntry, Position,
+    Result, async_trait,
 };
 
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::disk;
 use crate::error::{corrupted, error, io, named};
-use crate::journal::{self, Journal, Kind, Record};
-use crate::layout::{self, Found, Layout};
+use crate::layout::{self, Layout};
 use crate::options::FsOptions;
-use crate::record::{self, After, Change, Spooled, Value};
+use crate::record::{After, Value};
+use crate::recovery::{index, remove_own_files, replay};
+use crate::spool::spool_path;
 use crate::state::State;
+use crate::writer::Writer;
 
 /// A directory in LDK's layout with a journal; see the crate's page.
 pub struct FsBackend {
-    root: PathBuf,
-    layout: Layout,
-    options: FsOptions,
-    state: Arc<RwLock<State>>,
-    progress: Arc<Progress>,
+    pub(crate) root: PathBuf,
+    pub(crate) layout: Layout,
+    pub(crate) options: FsOptions,
+    pub(crate) state: Arc<RwLock<State>>,
+    pub(crate) progress: Arc<Progress>,
     /// `None` once closed.
     writer: Mutex<Option<Writer>>,
-}
-
-struct Writer {
-    journal: Option<Journal>,
-    last_sequence: u64,
-    /// The largest creation number given out.
-    last_created: u64,
-    last_spooled: u64,
-    checkpoint: Option<JoinHandle<()>>,
-    _lock: OwnerLock,
 }
 
 /// A creation number is the milliseconds of the file's modification time, and below them a rank
@@ -50,11 +41,6 @@ struct Writer {
 pub(crate) const CREATED_SHIFT: u32 = 20;
 
 const LOCK: &str = ".kvstore-lock";
-const SPOOL: &str = ".kvstore-spool";
-
-pub(crate) fn spool_path(root: &Path, number: u64) -> PathBuf {
-    root.join(SPOOL).join(number.to_string())
-}
 
 impl FsBackend {
     /// Opens the directory, creating it if it is missing and the options allow it.
@@ -177,7 +163,7 @@ impl Content {
     }
 }
 
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     error(ErrorKind::Closed, "use store", "the store was closed")
 }
 
@@ -210,268 +196,12 @@ fn refuse_folded_case(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fills the index, and gives the largest creation number.
-fn index(state: &mut State, mut files: Vec<Found>) -> u64 {
-    files.sort_by(|a, b| (a.modified, &a.id).cmp(&(b.modified, &b.id)));
-    let mut last = 0;
-    for Found { id, len, modified } in files {
-        let created = (modified << CREATED_SHIFT).max(last + 1);
-        state.index.insert(&id, created, len);
-        last = created;
-    }
-    last
-}
-
-/// Takes over what the journal holds and the files may not.
-fn replay(root: &Path, state: &mut State, writer: &mut Writer) -> Result<()> {
-    let Some(replay) = journal::read(root)? else { return Ok(()) };
-    writer.last_sequence = replay.last;
-    for record in replay.records {
-        for change in changes_of(root, &record)? {
-            if let After::Value { created, .. } = &change.after {
-                writer.last_created = writer.last_created.max(*created);
-            }
-            state.apply(record.sequence, change);
-        }
-    }
-    Ok(())
-}
-
-fn changes_of(root: &Path, record: &Record) -> Result<Vec<Change>> {
-    let path = root.join(journal::FILE_NAME);
-    let unreadable = || corrupted("open", &path, "a record of the journal makes no sense");
-    let payload = match record.kind {
-        Kind::Inline => record.payload.clone(),
-        Kind::Spooled => {
-            let spooled = record::decode_spooled(&record.payload).ok_or_else(unreadable)?;
-            read_spooled(root, &spooled)?
-        }
-    };
-    record::decode(&payload).ok_or_else(unreadable)
-}
-
-fn read_spooled(root: &Path, spooled: &Spooled) -> Result<Bytes> {
-    let path = spool_path(root, spooled.number);
-    let bytes = fs::read(&path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => {
-            corrupted("open", &path, "the journal names it, and it is gone")
-        }
-        _ => io("open", &path, source),
-    })?;
-    if crc32fast::hash(&bytes) != spooled.crc {
-        return Err(corrupted("open", &path, "the file is not what the journal names"));
-    }
-    Ok(bytes.into())
-}
-
-/// Removes the journal and the spool files once nothing in them is needed.
-fn remove_own_files(root: &Path) -> Result<()> {
-    let mut removed = false;
-    // The journal first, since it names spool files.
-    for name in [journal::FILE_NAME, SPOOL] {
-        if removed {
-            disk::sync_dir(root)?;
-        }
-        for name in [name.to_owned(), format!("{name}.tmp")] {
-            let path = root.join(name);
-            let gone =
-                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            match gone {
-                Ok(()) => removed = true,
-                Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(io("close", &path, source)),
-            }
-        }
-    }
-    if removed { disk::sync_dir(root) } else { Ok(()) }
-}
-
 fn spawn(checkpoint: Checkpoint) -> Result<JoinHandle<()>> {
     let builder = std::thread::Builder::new().name("kvstore-fs-place".into());
     builder.spawn(move || checkpoint.run()).map_err(|source| {
         error(ErrorKind::Unavailable, "open", "the system refuses another thread")
             .with_source(source)
     })
-}
-
-impl FsBackend {
-    fn commit_in(&self, writer: &mut Writer, mutations: &[Mutation]) -> Result<()> {
-        if let Some(failure) = self.progress.poison() {
-            return Err(failure);
-        }
-        let last_created = writer.last_created;
-        let mut spooled = Vec::new();
-        let outcome = self.journal(writer, mutations, &mut spooled);
-        match outcome {
-            Ok((changes, payload)) => {
-                self.show(writer.last_sequence, changes, payload);
-                if self.pending_bytes() > self.options.pending_bytes {
-                    self.progress.request(writer.last_sequence);
-                }
-                Ok(())
-            }
-            Err(failure) => {
-                writer.last_created = last_created;
-                if !failure.kind().poisons() {
-                    // Nobody will ever name them; one that stays is removed at the next open.
-                    spooled.iter().for_each(|path| drop(fs::remove_file(path)));
-                }
-                Err(failure)
-            }
-        }
-    }
-
-    /// Makes the mutations durable in the journal.
-    fn journal(
-        &self,
-        writer: &mut Writer,
-        mutations: &[Mutation],
-        spooled: &mut Vec<PathBuf>,
-    ) -> Result<(Vec<Change>, Option<Spooled>)> {
-        let changes = self.changes(writer, mutations, spooled)?;
-        let mut payload_file = None;
-        let mut payload = record::encode(&changes);
-        if writer.journal.is_none() {
-            let placed = writer.last_sequence;
-            let journal = Journal::create(&self.root, self.options.journal_bytes, placed)?;
-            self.progress.attach(journal.placer()?);
-            writer.journal = Some(journal);
-        }
-        let Writer { journal: Some(journal), last_spooled, .. } = writer else {
-            return Err(closed());
-        };
-        let mut kind = Kind::Inline;
-        if payload.len() > journal.max_payload() {
-            let content = self.spool(last_spooled, &payload, 0, spooled)?;
-            payload.clear();
-            record::encode_spooled(&content, &mut payload);
-            kind = Kind::Spooled;
-            payload_file = Some(content);
-        }
-        if !spooled.is_empty() {
-            disk::sync_dir(&self.root.join(SPOOL))?;
-        }
-        if !journal.has_room(payload.len()) {
-            self.progress.request(journal.last_of_active());
-            self.progress.wait_for(journal.last_of_other())?;
-            journal.switch();
-        }
-        journal.append(writer.last_sequence + 1, kind, &payload)?;
-        writer.last_sequence += 1;
-        Ok((changes, payload_file))
-    }
-
-    fn changes(
-        &self,
-        writer: &mut Writer,
-        mutations: &[Mutation],
-        spooled: &mut Vec<PathBuf>,
-    ) -> Result<Vec<Change>> {
-        let kept = self.kept(mutations);
-        let mut changes = Vec::with_capacity(mutations.len());
-        for (mutation, kept) in mutations.iter().zip(kept) {
-            let id = mutation.id().clone();
-            let after = match mutation {
-                Mutation::Remove { .. } => After::Removed,
-                Mutation::Put { value, renew, .. } => {
-                    let kept = kept.filter(|_| !renew);
-                    let created = kept.unwrap_or_else(|| next_created(&mut writer.last_created));
-                    let value = self.value(writer, value, created, spooled)?;
-                    After::Value { created, value }
-                }
-            };
-            changes.push(Change { id, after });
-        }
-        self.check(&changes)?;
-        Ok(changes)
-    }
-
-    /// The creation numbers of those entries that are there.
-    fn kept(&self, mutations: &[Mutation]) -> Vec<Option<u64>> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let created = |mutation: &Mutation| Some(state.index.get(mutation.id())?.created);
-        mutations.iter().map(created).collect()
-    }
-
-    /// Refuses what the first layout cannot hold (contract N6).
-    fn check(&self, changes: &[Change]) -> Result<()> {
-        if self.layout == Layout::V2 {
-            return Ok(());
-        }
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        for change in changes.iter().filter(|change| change.after != After::Removed) {
-            if let Some(other) = state.conflict(self.layout, &change.id, changes) {
-                let message = format!(
-                    "{other} is in the way: LDK's first directory layout cannot hold a key and a \
-                     namespace of one name; use the second layout, or another name"
-                );
-                return Err(
-                    error(ErrorKind::InvalidInput, "commit", message).with_entry(&change.id)
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn value(
-        &self,
-        writer: &mut Writer,
-        value: &Bytes,
-        created: u64,
-        spooled: &mut Vec<PathBuf>,
-    ) -> Result<Value> {
-        if value.len() > MAX_VALUE_LEN {
-            let len = value.len();
-            let message = format!("{len} bytes are more than the {MAX_VALUE_LEN} that fit");
-            return Err(error(ErrorKind::ValueTooLarge, "commit", message));
-        }
-        if value.len() < self.options.large_value_bytes {
-            return Ok(Value::Inline(value.clone()));
-        }
-        self.spool(&mut writer.last_spooled, value, created, spooled).map(Value::Spooled)
-    }
-
-    /// Writes bytes to a file of their own and flushes them.
-    fn spool(
-        &self,
-        last: &mut u64,
-        bytes: &[u8],
-        created: u64,
-        spooled: &mut Vec<PathBuf>,
-    ) -> Result<Spooled> {
-        let directory = self.root.join(SPOOL);
-        if !directory.is_dir() {
-            create_dir_all(&directory).map_err(named)?;
-        }
-        *last += 1;
-        let path = spool_path(&self.root, *last);
-        spooled.push(path.clone());
-        let file = disk::write_new(&path, bytes, created >> CREATED_SHIFT)?;
-        disk::sync(&file, &path)?;
-        Ok(Spooled { number: *last, len: bytes.len() as u64, crc: crc32fast::hash(bytes) })
-    }
-
-    fn show(&self, sequence: u64, changes: Vec<Change>, payload: Option<Spooled>) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        changes.into_iter().for_each(|change| state.apply(sequence, change));
-        if let Some(payload) = payload {
-            state.obsolete_after(sequence, payload.number);
-        }
-    }
-
-    fn pending_bytes(&self) -> usize {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        // A change counts even if its value is empty, so that a bound of 0 means every group.
-        state.pending_bytes + state.pending.len()
-    }
-}
-
-/// A creation number above all others, of a millisecond of its own.
-fn next_created(last: &mut u64) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = u64::try_from(now).unwrap_or(0);
-    *last = now.max((*last >> CREATED_SHIFT).saturating_add(1)) << CREATED_SHIFT;
-    *last
 }
 
 #[async_trait]

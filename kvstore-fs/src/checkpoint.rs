@@ -8,12 +8,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use kvstore_core::local::create_dir_all;
 use kvstore_core::{EntryId, Error, ErrorKind, Result};
 
-use crate::backend::{CREATED_SHIFT, spool_path};
+use crate::backend::CREATED_SHIFT;
 use crate::disk;
 use crate::error::{error, io, named};
 use crate::journal::Placer;
 use crate::layout::Layout;
 use crate::record::{After, Value};
+use crate::spool::spool_path;
 use crate::state::{Pending, State};
 
 /// What the committer and the checkpoint's thread tell each other.

@@ -8,7 +8,10 @@ mod journal;
 mod layout;
 mod options;
 mod record;
+mod recovery;
+mod spool;
 mod state;
+mod writer;
 
 pub use backend::FsBackend;
 pub use layout::Layout;

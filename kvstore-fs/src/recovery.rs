@@ -1,0 +1,78 @@
+//! What an earlier owner left, and tidying up behind this one.
+
+use std::fs;
+use std::path::Path;
+
+use kvstore_core::Result;
+
+use crate::backend::CREATED_SHIFT;
+use crate::disk;
+use crate::error::{corrupted, io};
+use crate::journal::{self, Kind, Record};
+use crate::layout::Found;
+use crate::record::{self, After, Change};
+use crate::spool::{SPOOL, read_spooled};
+use crate::state::State;
+use crate::writer::Writer;
+
+/// Fills the index, and gives the largest creation number.
+pub(crate) fn index(state: &mut State, mut files: Vec<Found>) -> u64 {
+    files.sort_by(|a, b| (a.modified, &a.id).cmp(&(b.modified, &b.id)));
+    let mut last = 0;
+    for Found { id, len, modified } in files {
+        let created = (modified << CREATED_SHIFT).max(last + 1);
+        state.index.insert(&id, created, len);
+        last = created;
+    }
+    last
+}
+
+/// Takes over what the journal holds and the files may not.
+pub(crate) fn replay(root: &Path, state: &mut State, writer: &mut Writer) -> Result<()> {
+    let Some(replay) = journal::read(root)? else { return Ok(()) };
+    writer.last_sequence = replay.last;
+    for record in replay.records {
+        for change in changes_of(root, &record)? {
+            if let After::Value { created, .. } = &change.after {
+                writer.last_created = writer.last_created.max(*created);
+            }
+            state.apply(record.sequence, change);
+        }
+    }
+    Ok(())
+}
+
+fn changes_of(root: &Path, record: &Record) -> Result<Vec<Change>> {
+    let path = root.join(journal::FILE_NAME);
+    let unreadable = || corrupted("open", &path, "a record of the journal makes no sense");
+    let payload = match record.kind {
+        Kind::Inline => record.payload.clone(),
+        Kind::Spooled => {
+            let spooled = record::decode_spooled(&record.payload).ok_or_else(unreadable)?;
+            read_spooled(root, &spooled)?
+        }
+    };
+    record::decode(&payload).ok_or_else(unreadable)
+}
+
+/// Removes the journal and the spool files once nothing in them is needed.
+pub(crate) fn remove_own_files(root: &Path) -> Result<()> {
+    let mut removed = false;
+    // The journal first, since it names spool files.
+    for name in [journal::FILE_NAME, SPOOL] {
+        if removed {
+            disk::sync_dir(root)?;
+        }
+        for name in [name.to_owned(), format!("{name}.tmp")] {
+            let path = root.join(name);
+            let gone =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match gone {
+                Ok(()) => removed = true,
+                Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(io("close", &path, source)),
+            }
+        }
+    }
+    if removed { disk::sync_dir(root) } else { Ok(()) }
+}

@@ -1,0 +1,209 @@
+//! From a group of mutations to a record in the journal.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kvstore_core::local::{OwnerLock, create_dir_all};
+use kvstore_core::{Bytes, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
+
+use crate::backend::{CREATED_SHIFT, FsBackend, closed};
+use crate::disk;
+use crate::error::{error, named};
+use crate::journal::{Journal, Kind};
+use crate::layout::Layout;
+use crate::record::{self, After, Change, Spooled, Value};
+use crate::spool::{SPOOL, spool_path};
+
+/// What only the committer changes.
+pub(crate) struct Writer {
+    pub(crate) journal: Option<Journal>,
+    pub(crate) last_sequence: u64,
+    /// The largest creation number given out.
+    pub(crate) last_created: u64,
+    pub(crate) last_spooled: u64,
+    pub(crate) checkpoint: Option<JoinHandle<()>>,
+    pub(crate) _lock: OwnerLock,
+}
+
+impl FsBackend {
+    pub(crate) fn commit_in(&self, writer: &mut Writer, mutations: &[Mutation]) -> Result<()> {
+        if let Some(failure) = self.progress.poison() {
+            return Err(failure);
+        }
+        let last_created = writer.last_created;
+        let mut spooled = Vec::new();
+        let outcome = self.journal(writer, mutations, &mut spooled);
+        match outcome {
+            Ok((changes, payload)) => {
+                self.show(writer.last_sequence, changes, payload);
+                if self.pending_bytes() > self.options.pending_bytes {
+                    self.progress.request(writer.last_sequence);
+                }
+                Ok(())
+            }
+            Err(failure) => {
+                writer.last_created = last_created;
+                if !failure.kind().poisons() {
+                    // Nobody will ever name them; one that stays is removed at the next open.
+                    spooled.iter().for_each(|path| drop(fs::remove_file(path)));
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Makes the mutations durable in the journal.
+    fn journal(
+        &self,
+        writer: &mut Writer,
+        mutations: &[Mutation],
+        spooled: &mut Vec<PathBuf>,
+    ) -> Result<(Vec<Change>, Option<Spooled>)> {
+        let changes = self.changes(writer, mutations, spooled)?;
+        let mut payload_file = None;
+        let mut payload = record::encode(&changes);
+        if writer.journal.is_none() {
+            let placed = writer.last_sequence;
+            let journal = Journal::create(&self.root, self.options.journal_bytes, placed)?;
+            self.progress.attach(journal.placer()?);
+            writer.journal = Some(journal);
+        }
+        let Writer { journal: Some(journal), last_spooled, .. } = writer else {
+            return Err(closed());
+        };
+        let mut kind = Kind::Inline;
+        if payload.len() > journal.max_payload() {
+            let content = self.spool(last_spooled, &payload, 0, spooled)?;
+            payload.clear();
+            record::encode_spooled(&content, &mut payload);
+            kind = Kind::Spooled;
+            payload_file = Some(content);
+        }
+        if !spooled.is_empty() {
+            disk::sync_dir(&self.root.join(SPOOL))?;
+        }
+        if !journal.has_room(payload.len()) {
+            self.progress.request(journal.last_of_active());
+            self.progress.wait_for(journal.last_of_other())?;
+            journal.switch();
+        }
+        journal.append(writer.last_sequence + 1, kind, &payload)?;
+        writer.last_sequence += 1;
+        Ok((changes, payload_file))
+    }
+
+    fn changes(
+        &self,
+        writer: &mut Writer,
+        mutations: &[Mutation],
+        spooled: &mut Vec<PathBuf>,
+    ) -> Result<Vec<Change>> {
+        let kept = self.kept(mutations);
+        let mut changes = Vec::with_capacity(mutations.len());
+        for (mutation, kept) in mutations.iter().zip(kept) {
+            let id = mutation.id().clone();
+            let after = match mutation {
+                Mutation::Remove { .. } => After::Removed,
+                Mutation::Put { value, renew, .. } => {
+                    let kept = kept.filter(|_| !renew);
+                    let created = kept.unwrap_or_else(|| next_created(&mut writer.last_created));
+                    let value = self.value(writer, value, created, spooled)?;
+                    After::Value { created, value }
+                }
+            };
+            changes.push(Change { id, after });
+        }
+        self.check(&changes)?;
+        Ok(changes)
+    }
+
+    /// The creation numbers of those entries that are there.
+    fn kept(&self, mutations: &[Mutation]) -> Vec<Option<u64>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let created = |mutation: &Mutation| Some(state.index.get(mutation.id())?.created);
+        mutations.iter().map(created).collect()
+    }
+
+    /// Refuses what the first layout cannot hold (contract N6).
+    fn check(&self, changes: &[Change]) -> Result<()> {
+        if self.layout == Layout::V2 {
+            return Ok(());
+        }
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        for change in changes.iter().filter(|change| change.after != After::Removed) {
+            if let Some(other) = state.conflict(self.layout, &change.id, changes) {
+                let message = format!(
+                    "{other} is in the way: LDK's first directory layout cannot hold a key and a \
+                     namespace of one name; use the second layout, or another name"
+                );
+                return Err(
+                    error(ErrorKind::InvalidInput, "commit", message).with_entry(&change.id)
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn value(
+        &self,
+        writer: &mut Writer,
+        value: &Bytes,
+        created: u64,
+        spooled: &mut Vec<PathBuf>,
+    ) -> Result<Value> {
+        if value.len() > MAX_VALUE_LEN {
+            let len = value.len();
+            let message = format!("{len} bytes are more than the {MAX_VALUE_LEN} that fit");
+            return Err(error(ErrorKind::ValueTooLarge, "commit", message));
+        }
+        if value.len() < self.options.large_value_bytes {
+            return Ok(Value::Inline(value.clone()));
+        }
+        self.spool(&mut writer.last_spooled, value, created, spooled).map(Value::Spooled)
+    }
+
+    /// Writes bytes to a file of their own and flushes them.
+    fn spool(
+        &self,
+        last: &mut u64,
+        bytes: &[u8],
+        created: u64,
+        spooled: &mut Vec<PathBuf>,
+    ) -> Result<Spooled> {
+        let directory = self.root.join(SPOOL);
+        if !directory.is_dir() {
+            create_dir_all(&directory).map_err(named)?;
+        }
+        *last += 1;
+        let path = spool_path(&self.root, *last);
+        spooled.push(path.clone());
+        let file = disk::write_new(&path, bytes, created >> CREATED_SHIFT)?;
+        disk::sync(&file, &path)?;
+        Ok(Spooled { number: *last, len: bytes.len() as u64, crc: crc32fast::hash(bytes) })
+    }
+
+    fn show(&self, sequence: u64, changes: Vec<Change>, payload: Option<Spooled>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        changes.into_iter().for_each(|change| state.apply(sequence, change));
+        if let Some(payload) = payload {
+            state.obsolete_after(sequence, payload.number);
+        }
+    }
+
+    fn pending_bytes(&self) -> usize {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        // A change counts even if its value is empty, so that a bound of 0 means every group.
+        state.pending_bytes + state.pending.len()
+    }
+}
+
+/// A creation number above all others, of a millisecond of its own.
+fn next_created(last: &mut u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now = u64::try_from(now).unwrap_or(0);
+    *last = now.max((*last >> CREATED_SHIFT).saturating_add(1)) << CREATED_SHIFT;
+    *last
+}
