@@ -327,6 +327,51 @@ fn a_failed_flush_leaves_the_outcome_open_and_says_so() {
     assert!(message.contains("the flush failed"), "{message}");
 }
 
+/// P2: what a crash left in the journal is put in place whatever else has files open.
+#[cfg(unix)]
+#[test]
+fn a_crashed_directory_opens_with_few_descriptors() {
+    let place = Place::new();
+    let (open_dir, crashed) = (place.path("open"), place.path("crashed"));
+    let store = open(&format!("fs:{}", open_dir.display())).unwrap();
+    let fill = (0..400).fold(store.batch(), |batch, at| {
+        batch.put(&EntryId::new("p", "s", &at.to_string()).unwrap(), vec![1; 100])
+    });
+    fill.commit_blocking().unwrap();
+    let copied = Command::new("cp").arg("-a").args([&open_dir, &crashed]).status().unwrap();
+    assert!(copied.success());
+    let line = "ulimit -n 48; exec \"$0\" ls \"$1\"";
+    let output = Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_kvstore"), &format!("fs:{}", crashed.display())])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert_eq!(text(&output.stdout).lines().count(), 400);
+}
+
+/// To look at a directory does not make a store of it.
+#[test]
+fn reading_commands_change_no_directory() {
+    let place = Place::new();
+    let empty = place.path("empty");
+    fs::create_dir(&empty).unwrap();
+    let url = format!("fs:{}", empty.display());
+    for command in ["ls", "stat"] {
+        let (code, message) = failure(&kvstore(&[command, &url], b""));
+        assert_eq!(code, 3);
+        assert!(message.contains("no store here"), "{message}");
+        assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+    }
+    let levels = empty.join("p/s");
+    fs::create_dir_all(&levels).unwrap();
+    fs::write(levels.join("k"), "x").unwrap();
+    for layout in ["v1", "v2", "v1"] {
+        let listed = kvstore(&["ls", &format!("{url}?layout={layout}")], b"");
+        assert_eq!(text(&listed.stdout), "p/s/k\n");
+        assert_eq!(fs::read_dir(&empty).unwrap().count(), 1);
+    }
+}
+
 #[test]
 fn help_has_examples() {
     for command in [vec!["--help"], vec!["ls", "--help"], vec!["get", "--help"]] {

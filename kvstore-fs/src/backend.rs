@@ -17,6 +17,7 @@ use kvstore_core::{
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::disk;
 use crate::error::{corrupted, error, io, named};
+use crate::journal;
 use crate::layout::{self, Layout};
 use crate::options::FsOptions;
 use crate::record::{After, Value};
@@ -35,10 +36,6 @@ pub struct FsBackend {
     /// `None` once closed.
     writer: Mutex<Option<Writer>>,
 }
-
-/// A creation number is the milliseconds of the file's modification time, and below them a rank
-/// among files of one millisecond.
-pub(crate) const CREATED_SHIFT: u32 = 20;
 
 const LOCK: &str = ".kvstore-lock";
 
@@ -60,24 +57,23 @@ impl FsBackend {
         let lock = OwnerLock::acquire(&root.join(LOCK)).map_err(named)?;
         refuse_folded_case(&root)?;
         disk::warn_of_file_system(&root);
-        let scan = layout::scan(&root, options.layout)?;
+        let journaled = journal::read(&root)?;
+        let known = journaled.as_ref().map(|replay| replay.layout);
+        let scan = layout::scan(&root, known, options.layout)?;
+        if !options.create && scan.files.is_empty() && journaled.is_none() {
+            let message = format!("{} holds no entries of a store", root.display());
+            return Err(error(ErrorKind::Missing, "open", message));
+        }
         for leftover in &scan.leftovers {
             fs::remove_file(leftover).map_err(|source| io("open", leftover, source))?;
         }
-        let state_is_new = scan.files.is_empty();
+        // Whoever made the directory may have died before that was flushed.
+        sync_ancestors(&root).map_err(named)?;
         let mut state = State::default();
-        let last_created = index(&mut state, scan.files);
-        let mut writer = Writer {
-            journal: None,
-            last_sequence: 0,
-            last_created,
-            last_spooled: 0,
-            checkpoint: None,
-            _lock: lock,
-        };
-        replay(&root, &mut state, &mut writer)?;
-        let progress = Arc::new(Progress::new(0));
+        let mut writer = Writer::new(index(&mut state, scan.files), lock);
+        replay(&root, journaled, &mut state, &mut writer)?;
         let state = Arc::new(RwLock::new(state));
+        let progress = Arc::new(Progress::new(writer.last_sequence));
         let mut checkpoint = Checkpoint {
             root: root.clone(),
             layout: scan.layout,
@@ -86,20 +82,10 @@ impl FsBackend {
             made: HashSet::new(),
             temporaries: 0,
         };
-        if state_is_new {
-            // Whoever made the directory may have died before it was flushed.
-            sync_ancestors(&root).map_err(named)?;
-        }
-        if let Some(mark) = scan.layout.mark(&root) {
-            create_dir_all(&mark).map_err(named)?;
-        }
         checkpoint.place(writer.last_sequence)?;
         remove_own_files(&root)?;
-        let layout = scan.layout;
-        let progress = Arc::new(Progress::new(writer.last_sequence));
-        checkpoint.progress = Arc::clone(&progress);
         writer.checkpoint = Some(spawn(checkpoint)?);
-        let options = options.clone();
+        let (layout, options) = (scan.layout, options.clone());
         Ok(Self { root, layout, options, state, progress, writer: Mutex::new(Some(writer)) })
     }
 

@@ -8,8 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use kvstore_core::local::create_dir_all;
 use kvstore_core::{EntryId, Error, ErrorKind, Result};
 
-use crate::backend::CREATED_SHIFT;
-use crate::disk;
+use crate::disk::{self, Flusher};
 use crate::error::{error, io, named};
 use crate::journal::Placer;
 use crate::layout::Layout;
@@ -30,12 +29,22 @@ struct Stand {
     placed: u64,
     failure: Option<Error>,
     placer: Option<Placer>,
+    /// The thread shall end.
     ended: bool,
+    /// It has ended, as it was told to or not.
+    gone: bool,
 }
 
 impl Progress {
     pub(crate) fn new(placed: u64) -> Self {
-        let state = Stand { wanted: placed, placed, failure: None, placer: None, ended: false };
+        let state = Stand {
+            wanted: placed,
+            placed,
+            failure: None,
+            placer: None,
+            ended: false,
+            gone: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -53,6 +62,8 @@ impl Progress {
         let mut stand = self.lock();
         if sequence > stand.wanted {
             stand.wanted = sequence;
+            // What failed before may work now: there may be room again.
+            stand.failure = stand.failure.take().filter(|failure| failure.kind().poisons());
             drop(stand);
             self.changed.notify_all();
         }
@@ -71,11 +82,14 @@ impl Progress {
                 Some(failure) if failure.kind().poisons() || tried_again => {
                     return Err(failure.clone());
                 }
-                // What failed before may work now: there may be room again.
                 Some(_) => {
                     tried_again = true;
                     stand.failure = None;
                     self.changed.notify_all();
+                }
+                None if stand.gone => {
+                    let message = "the thread that puts files in place died; reopen the store";
+                    return Err(error(ErrorKind::Poisoned, "checkpoint", message));
                 }
                 None => {}
             }
@@ -109,16 +123,18 @@ impl Progress {
     }
 
     fn finish(&self, sequence: u64, outcome: Result<()>) {
+        let failure = outcome.err();
         let mut stand = self.lock();
-        match outcome {
-            Ok(()) => stand.placed = sequence,
-            Err(failure) => {
-                tracing::error!(error = %failure, "files could not be put in place");
-                stand.failure = Some(failure);
-            }
+        match &failure {
+            None => stand.placed = sequence,
+            Some(failure) => stand.failure = Some(failure.clone()),
         }
         drop(stand);
         self.changed.notify_all();
+        // Without the lock: a subscriber may use the store itself.
+        if let Some(failure) = failure {
+            tracing::error!(error = %failure, "files could not be put in place");
+        }
     }
 
     fn mark(&self, sequence: u64) -> Result<()> {
@@ -127,6 +143,16 @@ impl Progress {
         let marked = placer.mark(sequence);
         self.lock().placer = Some(placer);
         marked
+    }
+}
+
+/// Lets nobody wait for a thread that has ended.
+struct Gone(Arc<Progress>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.lock().gone = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -143,6 +169,7 @@ pub(crate) struct Checkpoint {
 
 impl Checkpoint {
     pub(crate) fn run(mut self) {
+        let _gone = Gone(Arc::clone(&self.progress));
         while let Some(sequence) = self.progress.next() {
             let outcome = self.place(sequence).map_err(stop_after_flush);
             self.progress.finish(sequence, outcome);
@@ -160,13 +187,12 @@ impl Checkpoint {
         for (id, _) in &removed {
             self.unlink(id, &mut touched)?;
         }
-        let mut files = Vec::new();
-        if let Err(failure) = self.write(&written, &mut files, &mut touched) {
+        let mut names = Vec::with_capacity(written.len());
+        if let Err(failure) = self.write(&written, &mut names, &mut touched) {
             // They take room that a full disk may need for something else.
-            files.iter().for_each(|(_, path)| drop(fs::remove_file(path)));
+            names.iter().for_each(|(temporary, _)| drop(fs::remove_file(temporary)));
             return Err(failure);
         }
-        drop(files);
         for directory in &touched {
             disk::sync_dir(directory)?;
         }
@@ -179,32 +205,29 @@ impl Checkpoint {
     fn write(
         &mut self,
         written: &[&(EntryId, Pending)],
-        files: &mut Vec<(fs::File, PathBuf)>,
+        names: &mut Vec<(PathBuf, PathBuf)>,
         touched: &mut HashSet<PathBuf>,
     ) -> Result<()> {
-        let mut names = Vec::with_capacity(written.len());
+        let flusher = Flusher::new(&self.root, written.len())?;
         for (id, pending) in written {
             let After::Value { created, value } = &pending.after else { continue };
             let target = self.target(id, touched)?;
-            match value {
-                Value::Inline(bytes) => {
-                    let temporary = self.temporary(&target);
-                    let file = disk::write_new(&temporary, bytes, created >> CREATED_SHIFT)?;
-                    files.push((file, temporary.clone()));
-                    names.push((temporary, target));
-                }
+            let temporary = self.temporary(&target);
+            let file = match value {
+                Value::Inline(bytes) => Some(disk::write_new(&temporary, bytes, *created)?),
                 Value::Spooled(spooled) => {
-                    let temporary = self.temporary(&target);
                     let spool = spool_path(&self.root, spooled.number);
-                    let file = disk::link_or_copy(&spool, &temporary, created >> CREATED_SHIFT)?;
-                    files.extend(file.map(|file| (file, temporary.clone())));
-                    names.push((temporary, target));
+                    disk::link_or_copy(&spool, &temporary, *created)?
                 }
+            };
+            names.push((temporary, target));
+            if let (Some(file), Some((temporary, _))) = (file, names.last()) {
+                flusher.written(&file, temporary)?;
             }
         }
-        disk::sync_files(&self.root, files)?;
-        for (from, to) in names {
-            fs::rename(&from, &to).map_err(|source| io("checkpoint", &to, source))?;
+        flusher.finish()?;
+        for (from, to) in names.iter() {
+            fs::rename(from, to).map_err(|source| io("checkpoint", to, source))?;
         }
         Ok(())
     }
@@ -260,6 +283,7 @@ impl Checkpoint {
             // The namespace of that name is empty, or the entry would have been refused.
             remove_empty_directories(&path)?;
             self.made.retain(|made| !made.starts_with(&path));
+            touched.retain(|directory| !directory.starts_with(&path));
         }
         Ok(path)
     }

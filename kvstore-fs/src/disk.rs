@@ -22,7 +22,11 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], modified: u64) -> Result<File
         }
         Ok(file)
     };
-    write().map_err(|source| io("write", path, source))
+    write().map_err(|source| {
+        // What there is of it takes room that a full disk may need for something else.
+        let _ = std::fs::remove_file(path);
+        io("write", path, source)
+    })
 }
 
 /// Gives a spool file a second name, or copies it where a file can have one only; the copy is not
@@ -56,29 +60,42 @@ pub(crate) fn sync_dir(path: &Path) -> Result<()> {
 /// How many files are flushed one by one before the whole file system is flushed at once.
 const FEW: usize = 8;
 
-/// Flushes files that were written just now.
-pub(crate) fn sync_files(root: &Path, files: &[(File, std::path::PathBuf)]) -> Result<()> {
-    if files.len() > FEW && sync_file_system(root)? {
-        return Ok(());
-    }
-    files.iter().try_for_each(|(file, path)| sync(file, path))
+/// Flushes files that are being written, without keeping them open.
+pub(crate) enum Flusher {
+    /// Each as soon as it is written.
+    OneByOne,
+    /// All at the end, through the directory that was opened before the first of them: errors of
+    /// writing are reported to those who had the file system open by then.
+    AtOnce(File, std::path::PathBuf),
 }
 
-/// Flushes everything on the file system; `false` where there is no such call.
-///
-/// **Source**: `syncfs(2)`, which reports failures since Linux 5.8.
-#[cfg(target_os = "linux")]
-fn sync_file_system(root: &Path) -> Result<bool> {
-    let directory = File::open(root).map_err(|source| io("flush", root, source))?;
-    match rustix::fs::syncfs(&directory) {
-        Ok(()) => Ok(true),
-        Err(source) => Err(flush("flush", root, source.into())),
+impl Flusher {
+    pub(crate) fn new(root: &Path, files: usize) -> Result<Self> {
+        if files <= FEW || cfg!(not(target_os = "linux")) {
+            return Ok(Self::OneByOne);
+        }
+        let directory = File::open(root).map_err(|source| io("flush", root, source))?;
+        Ok(Self::AtOnce(directory, root.to_path_buf()))
     }
-}
 
-#[cfg(not(target_os = "linux"))]
-fn sync_file_system(_root: &Path) -> Result<bool> {
-    Ok(false)
+    pub(crate) fn written(&self, file: &File, path: &Path) -> Result<()> {
+        match self {
+            Self::OneByOne => sync(file, path),
+            Self::AtOnce(..) => Ok(()),
+        }
+    }
+
+    /// After it everything that was written is on the disk.
+    ///
+    /// **Source**: `syncfs(2)`, which reports failures since Linux 5.8.
+    pub(crate) fn finish(self) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        if let Self::AtOnce(directory, root) = self {
+            return rustix::fs::syncfs(&directory)
+                .map_err(|source| flush("flush", &root, source.into()));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(unix)]

@@ -25,11 +25,12 @@ use kvstore_core::{Bytes, Result};
 
 use crate::disk;
 use crate::error::{corrupted, flush, io};
+use crate::layout::Layout;
 
 pub(crate) const FILE_NAME: &str = ".kvstore-journal";
 
 const HEADER_MAGIC: &[u8; 8] = b"KVJRNL1\n";
-const HEADER_LEN: usize = 36;
+const HEADER_LEN: usize = 37;
 const HEADER_GAP: u64 = 4096;
 const FIRST_HALF: u64 = 2 * HEADER_GAP;
 const RECORD_MAGIC: [u8; 4] = *b"kvR1";
@@ -59,6 +60,7 @@ pub(crate) struct Journal {
     file: File,
     salt: u64,
     half_len: u64,
+    layout: Layout,
     active: usize,
     /// Where the next record begins in the active half.
     offset: u64,
@@ -69,7 +71,12 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Makes a journal that begins after the sequence number `placed`.
-    pub(crate) fn create(root: &Path, journal_bytes: u64, placed: u64) -> Result<Self> {
+    pub(crate) fn create(
+        root: &Path,
+        layout: Layout,
+        journal_bytes: u64,
+        placed: u64,
+    ) -> Result<Self> {
         let path = root.join(FILE_NAME);
         let temporary = root.join(format!("{FILE_NAME}.tmp"));
         let half_len = (journal_bytes.max(32 << 10) - FIRST_HALF) / 2 / ALIGN * ALIGN;
@@ -83,6 +90,7 @@ impl Journal {
             file,
             salt: RandomState::new().hash_one(placed),
             half_len,
+            layout,
             active: 0,
             offset: 0,
             last: [placed; 2],
@@ -109,6 +117,7 @@ impl Journal {
         bytes.extend_from_slice(&self.salt.to_le_bytes());
         bytes.extend_from_slice(&placed.to_le_bytes());
         bytes.extend_from_slice(&self.half_len.to_le_bytes());
+        bytes.push(self.layout as u8);
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
@@ -154,7 +163,10 @@ impl Journal {
 
     /// What is needed to say that groups are in place while others are appended.
     pub(crate) fn placer(&self) -> Result<Placer> {
-        let file = self.file.try_clone().map_err(|source| io("open", &self.path, source))?;
+        // A descriptor of its own: one that is only cloned would share the report of a failed
+        // write with the committer's, and either could take it from the other.
+        let file = OpenOptions::new().write(true).open(&self.path);
+        let file = file.map_err(|source| io("open", &self.path, source))?;
         let header = self.header(0);
         Ok(Placer { path: self.path.clone(), file, header, turn: self.headers })
     }
@@ -210,6 +222,8 @@ fn checksum(salt: u64, bytes: &[u8]) -> u32 {
 /// What a journal holds that is not in place: its records in order.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    /// The layout that the store had: what a crash left in place may not show it.
+    pub(crate) layout: Layout,
     pub(crate) records: Vec<Record>,
     /// The last sequence number that was given out.
     pub(crate) last: u64,
@@ -260,21 +274,25 @@ fn parse(bytes: &Bytes) -> Result<Replay, &'static str> {
     if needed.len() as u64 != last - header.placed {
         return Err("a record of the journal is damaged");
     }
-    Ok(Replay { records: needed.into_values().collect(), last })
+    Ok(Replay { layout: header.layout, records: needed.into_values().collect(), last })
 }
 
 struct Header {
     salt: u64,
     placed: u64,
     half_len: u64,
+    layout: Layout,
 }
 
 fn parse_header(bytes: &[u8], at: usize) -> Option<Header> {
     let bytes = bytes.get(at..at + HEADER_LEN)?;
     let (body, crc) = bytes.split_at(HEADER_LEN - 4);
-    let whole = body.starts_with(HEADER_MAGIC) && crc32fast::hash(body).to_le_bytes() == crc;
+    if !body.starts_with(HEADER_MAGIC) || crc32fast::hash(body).to_le_bytes() != crc {
+        return None;
+    }
     let number = |at: usize| u64::from_le_bytes(body[at..at + 8].try_into().unwrap_or_default());
-    whole.then(|| Header { salt: number(8), placed: number(16), half_len: number(24) })
+    let layout = [Layout::V1, Layout::V2].into_iter().find(|layout| *layout as u8 == body[32])?;
+    Some(Header { salt: number(8), placed: number(16), half_len: number(24), layout })
 }
 
 fn parse_record(bytes: &Bytes, at: usize, end: usize, salt: u64) -> Option<Record> {
@@ -301,7 +319,7 @@ mod tests {
     /// 11 are needed.
     fn journal() -> (Bytes, Vec<Record>) {
         let directory = tempfile::tempdir().unwrap();
-        let mut journal = Journal::create(directory.path(), 0, 0).unwrap();
+        let mut journal = Journal::create(directory.path(), Layout::V2, 0, 0).unwrap();
         let mut placer = journal.placer().unwrap();
         let mut records = Vec::new();
         for sequence in 1..=11_u64 {

@@ -17,9 +17,9 @@ use crate::error::{error, io};
 pub enum Layout {
     /// `[primary/[secondary/]]key`: empty names are left out. A key cannot have the name of a
     /// namespace at the same level.
-    V1,
+    V1 = 1,
     /// Always two levels, an empty name is the folder `[empty]`.
-    V2,
+    V2 = 2,
 }
 
 /// The folder that stands for an empty name in [`Layout::V2`].
@@ -113,10 +113,22 @@ struct Seen {
 }
 
 /// Walks the directory, finds its layout, and refuses what neither layout can hold.
-pub(crate) fn scan(root: &Path, wanted: Option<Layout>) -> Result<Scan> {
+///
+/// `known` is the layout that the journal of a crashed owner names.
+pub(crate) fn scan(root: &Path, known: Option<Layout>, wanted: Option<Layout>) -> Result<Scan> {
     let mut walk = Walk { files: Vec::new(), leftovers: Vec::new(), empties: None };
     walk.descend(root, &mut Vec::new())?;
-    let layout = walk.layout(root, wanted)?;
+    let layout = match (known, wanted) {
+        (Some(known), Some(wanted)) if known != wanted => {
+            let message = format!(
+                "the journal of {} says that it has the layout {known:?}, not {wanted:?}",
+                root.display()
+            );
+            return Err(error(ErrorKind::Unsupported, "open", message));
+        }
+        (Some(known), _) => known,
+        (None, wanted) => walk.layout(root, wanted)?,
+    };
     let mut files = Vec::with_capacity(walk.files.len());
     for seen in walk.files {
         files.push(found(layout, seen)?);
@@ -180,7 +192,9 @@ impl Walk {
 
     fn layout(&self, root: &Path, wanted: Option<Layout>) -> Result<Layout> {
         let shallow = self.files.iter().find(|seen| seen.names.len() < 3).map(|seen| &seen.path);
-        let found = match (shallow, &self.empties) {
+        // A folder `[empty]` with nothing in it says less than a file does.
+        let deep = self.files.iter().find(|seen| seen.path.iter().any(|name| name == EMPTY));
+        let found = match (shallow, deep.map(|seen| &seen.path)) {
             (Some(path), Some(other)) => {
                 let message = format!(
                     "{} is of LDK's first directory layout and {} of the second; move one of them \
@@ -191,8 +205,7 @@ impl Walk {
                 return Err(error(ErrorKind::Unsupported, "open", message));
             }
             (Some(_), None) => Some(Layout::V1),
-            (None, Some(_)) => Some(Layout::V2),
-            (None, None) => None,
+            (None, _) => self.empties.as_ref().map(|_| Layout::V2),
         };
         match (found, wanted) {
             (Some(found), Some(wanted)) if found != wanted => {
@@ -239,6 +252,10 @@ fn is_leftover(name: &OsStr) -> bool {
 }
 
 fn foreign(path: &Path, what: &str) -> kvstore_core::Error {
-    let message = format!("{} {what}; move it out of the store's directory", path.display());
+    let message = format!(
+        "{} {what}: this does not look like a store; name the right directory, or, if it is one, \
+         find out where that file came from",
+        path.display()
+    );
     error(ErrorKind::Unsupported, "open", message)
 }

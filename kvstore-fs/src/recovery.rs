@@ -5,31 +5,34 @@ use std::path::Path;
 
 use kvstore_core::Result;
 
-use crate::backend::CREATED_SHIFT;
 use crate::disk;
 use crate::error::{corrupted, io};
-use crate::journal::{self, Kind, Record};
+use crate::journal::{self, Kind, Record, Replay};
 use crate::layout::Found;
 use crate::record::{self, After, Change};
 use crate::spool::{SPOOL, read_spooled};
 use crate::state::State;
 use crate::writer::Writer;
 
-/// Fills the index, and gives the largest creation number.
-pub(crate) fn index(state: &mut State, mut files: Vec<Found>) -> u64 {
-    files.sort_by(|a, b| (a.modified, &a.id).cmp(&(b.modified, &b.id)));
+/// Fills the index, and gives the largest creation number: the files' modification time. LDK's files
+/// of one millisecond share one, and pages show them by key.
+pub(crate) fn index(state: &mut State, files: Vec<Found>) -> u64 {
     let mut last = 0;
     for Found { id, len, modified } in files {
-        let created = (modified << CREATED_SHIFT).max(last + 1);
-        state.index.insert(&id, created, len);
-        last = created;
+        state.index.insert(&id, modified, len);
+        last = last.max(modified);
     }
     last
 }
 
 /// Takes over what the journal holds and the files may not.
-pub(crate) fn replay(root: &Path, state: &mut State, writer: &mut Writer) -> Result<()> {
-    let Some(replay) = journal::read(root)? else { return Ok(()) };
+pub(crate) fn replay(
+    root: &Path,
+    journaled: Option<Replay>,
+    state: &mut State,
+    writer: &mut Writer,
+) -> Result<()> {
+    let Some(replay) = journaled else { return Ok(()) };
     writer.last_sequence = replay.last;
     for record in replay.records {
         for change in changes_of(root, &record)? {

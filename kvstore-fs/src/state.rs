@@ -31,6 +31,11 @@ impl State {
     /// Shows a change that is durable.
     pub(crate) fn apply(&mut self, sequence: u64, change: Change) {
         let Change { id, after } = change;
+        let known = self.pending.get(&id).map(|pending| &pending.after);
+        if after == After::Removed && known == Some(&After::Removed) {
+            // The earlier remove stays due at its time: what comes after it may need its place.
+            return;
+        }
         match &after {
             After::Removed => drop(self.index.remove(&id)),
             After::Value { created, value } => self.index.insert(&id, *created, value.len()),

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kvstore_core::local::{OwnerLock, create_dir_all};
 use kvstore_core::{Bytes, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
 
-use crate::backend::{CREATED_SHIFT, FsBackend, closed};
+use crate::backend::{FsBackend, closed};
 use crate::disk;
 use crate::error::{error, named};
 use crate::journal::{Journal, Kind};
@@ -24,8 +24,24 @@ pub(crate) struct Writer {
     /// The largest creation number given out.
     pub(crate) last_created: u64,
     pub(crate) last_spooled: u64,
+    /// Whether the directory of spool files is there, and on the disk.
+    pub(crate) spool_made: bool,
     pub(crate) checkpoint: Option<JoinHandle<()>>,
     pub(crate) _lock: OwnerLock,
+}
+
+impl Writer {
+    pub(crate) fn new(last_created: u64, lock: OwnerLock) -> Self {
+        Self {
+            journal: None,
+            last_sequence: 0,
+            last_created,
+            last_spooled: 0,
+            spool_made: false,
+            checkpoint: None,
+            _lock: lock,
+        }
+    }
 }
 
 impl FsBackend {
@@ -66,16 +82,22 @@ impl FsBackend {
         let mut payload_file = None;
         let mut payload = record::encode(&changes);
         if writer.journal.is_none() {
+            if let Some(mark) = self.layout.mark(&self.root) {
+                create_dir_all(&mark).map_err(named)?;
+                disk::sync_dir(&self.root)?;
+            }
             let placed = writer.last_sequence;
-            let journal = Journal::create(&self.root, self.options.journal_bytes, placed)?;
+            let journal =
+                Journal::create(&self.root, self.layout, self.options.journal_bytes, placed)?;
             self.progress.attach(journal.placer()?);
             writer.journal = Some(journal);
         }
-        let Writer { journal: Some(journal), last_spooled, .. } = writer else {
+        let Writer { journal: Some(journal), last_spooled, spool_made, .. } = writer else {
             return Err(closed());
         };
         let mut kind = Kind::Inline;
         if payload.len() > journal.max_payload() {
+            self.make_spool(spool_made)?;
             let content = self.spool(last_spooled, &payload, 0, spooled)?;
             payload.clear();
             record::encode_spooled(&content, &mut payload);
@@ -162,7 +184,19 @@ impl FsBackend {
         if value.len() < self.options.large_value_bytes {
             return Ok(Value::Inline(value.clone()));
         }
+        self.make_spool(&mut writer.spool_made)?;
         self.spool(&mut writer.last_spooled, value, created, spooled).map(Value::Spooled)
+    }
+
+    /// Makes the directory of spool files, once and durably.
+    fn make_spool(&self, made: &mut bool) -> Result<()> {
+        if !*made {
+            create_dir_all(&self.root.join(SPOOL)).map_err(named)?;
+            // It may be there since a flush that failed.
+            disk::sync_dir(&self.root)?;
+            *made = true;
+        }
+        Ok(())
     }
 
     /// Writes bytes to a file of their own and flushes them.
@@ -173,14 +207,10 @@ impl FsBackend {
         created: u64,
         spooled: &mut Vec<PathBuf>,
     ) -> Result<Spooled> {
-        let directory = self.root.join(SPOOL);
-        if !directory.is_dir() {
-            create_dir_all(&directory).map_err(named)?;
-        }
         *last += 1;
         let path = spool_path(&self.root, *last);
         spooled.push(path.clone());
-        let file = disk::write_new(&path, bytes, created >> CREATED_SHIFT)?;
+        let file = disk::write_new(&path, bytes, created)?;
         disk::sync(&file, &path)?;
         Ok(Spooled { number: *last, len: bytes.len() as u64, crc: crc32fast::hash(bytes) })
     }
@@ -200,10 +230,9 @@ impl FsBackend {
     }
 }
 
-/// A creation number above all others, of a millisecond of its own.
+/// A creation number above all others: the milliseconds of the clock, unless they are taken.
 fn next_created(last: &mut u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = u64::try_from(now).unwrap_or(0);
-    *last = now.max((*last >> CREATED_SHIFT).saturating_add(1)) << CREATED_SHIFT;
+    *last = u64::try_from(now).unwrap_or(0).max(last.saturating_add(1));
     *last
 }

@@ -317,6 +317,73 @@ fn directories_of_others_are_refused_and_left_alone() {
     assert_eq!((kind, message.contains("is a file")), (ErrorKind::Unsupported, true));
 }
 
+/// The layout is in the journal: what a crash left in place may not show it any more.
+#[test]
+fn a_crash_does_not_change_the_layout() {
+    let (parent, path) = directory();
+    let store = open(&FsOptions::new(&path).layout(Layout::V1));
+    store.put_blocking(&id("s", "k"), vec![1]).unwrap();
+    let crashed = parent.path().join("crashed");
+    crashed_copy(&path, &crashed);
+    let (kind, message) = refused(&FsOptions::new(&crashed).layout(Layout::V2));
+    assert_eq!(kind, ErrorKind::Unsupported);
+    assert!(message.contains("has the layout V1"), "{message}");
+    let reopened = open(&FsOptions::new(&crashed));
+    assert_eq!(reopened.backend().layout(), Layout::V1);
+    assert_eq!(keys(&reopened, "s"), ["k"]);
+}
+
+/// LDK's files of one millisecond stay in one order, whatever is removed between two sessions.
+#[test]
+fn a_token_holds_among_files_of_one_millisecond() {
+    let (_parent, path) = directory();
+    let ldk = SecondStore::new(path.clone()).unwrap();
+    let written = SystemTime::now() - Duration::from_secs(100);
+    for key in ["a", "b", "c", "d"] {
+        KVStoreSync::write(&ldk, "p", "s", key, vec![1]).unwrap();
+        let file = fs::File::options().write(true).open(path.join("p/s").join(key)).unwrap();
+        file.set_times(FileTimes::new().set_modified(written)).unwrap();
+    }
+    let options = FsOptions::new(&path).layout(Layout::V2);
+    let names = Namespace::new("p", "s").unwrap();
+    let store = open(&options);
+    let first = store.page_blocking(&names, None, 2).unwrap();
+    let shown: Vec<_> = first.keys().map(ToString::to_string).collect();
+    store.remove_blocking(&id("s", &shown[0])).unwrap();
+    store.close_blocking().unwrap();
+    let rest = open(&options).page_blocking(&names, first.next.as_ref(), 9).unwrap();
+    let rest: Vec<_> = rest.keys().map(ToString::to_string).collect();
+    assert_eq!(sorted([shown, rest].concat()), ["a", "b", "c", "d"]);
+}
+
+/// A remove of what is gone keeps nothing from taking its name, across checkpoints and a crash.
+#[test]
+fn names_change_from_key_to_namespace_and_back() {
+    let (parent, path) = directory();
+    let options = |path: &Path| FsOptions::new(path).layout(Layout::V1).pending_bytes(0);
+    let store = open(&options(&path));
+    let (key, inside) = (EntryId::new("", "", "p").unwrap(), id("s", "x"));
+    for round in 0..10_u8 {
+        store.put_blocking(&inside, vec![round]).unwrap();
+        store.remove_blocking(&inside).unwrap();
+        store.put_blocking(&key, vec![round]).unwrap();
+        store.remove_blocking(&key).unwrap();
+        store.remove_blocking(&key).unwrap();
+    }
+    store.put_blocking(&inside, vec![1]).unwrap();
+    store.close_blocking().unwrap();
+    let lazy = FsOptions::new(&path).layout(Layout::V1);
+    let store = open(&lazy);
+    store.remove_blocking(&inside).unwrap();
+    store.put_blocking(&key, vec![2]).unwrap();
+    let crashed = parent.path().join("crashed");
+    crashed_copy(&path, &crashed);
+    let reopened = open(&options(&crashed));
+    assert_eq!(reopened.get_blocking(&key).unwrap(), Some(vec![2]));
+    reopened.close_blocking().unwrap();
+    assert_eq!(files_below(&crashed).len(), 1);
+}
+
 #[test]
 fn either_layout_opens_where_the_user_says_which() {
     for (layout, taken) in [(Layout::V1, "p/s/k"), (Layout::V2, "p/s/k")] {
