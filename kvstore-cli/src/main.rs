@@ -16,7 +16,7 @@ use crate::failure::Failure;
 
 /// Looks after the storage of a Lightning node.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = AFTER_HELP)]
+#[command(name = "kvstore", version, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,7 +41,7 @@ Examples:
   kvstore ls --long sqlite:ldk_node_data.sqlite monitors
   kvstore get sqlite:ldk_node_data.sqlite manager > manager.bin
 
-Exit codes: 0 done, 1 no such entry, 2 wrong usage, 3 the store failed.
+Exit codes: 0 done, 1 no such entry, 2 wrong usage, 3 the store or a file failed.
 A store has one owner: stop the node before you look at its store.";
 
 fn main() -> ExitCode {

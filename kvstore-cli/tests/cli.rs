@@ -83,7 +83,12 @@ fn values_pass_through_unchanged() {
     assert_eq!(code(&put), 0);
     let get = place.run("get", &["p/s/k", "-o", to.to_str().unwrap()]);
     assert_eq!((code(&get), get.stdout), (0, Vec::new()));
-    assert_eq!(fs::read(to).unwrap(), &binary[7..]);
+    assert_eq!(fs::read(&to).unwrap(), &binary[7..]);
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(to).unwrap());
+        assert_eq!(mode & 0o077, 0, "a node's state is for its owner only");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{EntryId, EntryInfo, Mutation, Namespace, PageEntry, Position, Result
 ///   its own.
 /// - **No repair step.** Opening after a crash leads to a state that this contract allows.
 /// - **One owner.** Opening takes a right that only one process can hold, or fails with
-///   [`AlreadyOpen`](crate::ErrorKind::AlreadyOpen); [`close`](Self::close), dropping the backend
+///   [`AlreadyOpen`](crate::ErrorKind::AlreadyOpen), naming the process that has it; [`close`](Self::close), dropping the backend
 ///   and the death of the process give it back.
 /// - **Private files.** Files are created with mode 0600 and directories with 0700.
 ///
@@ -45,7 +45,9 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// After an error nothing of the mutations is visible, now or after reopening. The exception
     /// is [`InDoubt`](crate::ErrorKind::InDoubt), for a failed flush or a lost answer: then either
-    /// all or nothing is there. A flush that failed is never tried again.
+    /// all or nothing is there. A flush that failed is never tried again. A value that the engine
+    /// cannot hold is [`ValueTooLarge`](crate::ErrorKind::ValueTooLarge); one without a limit of its
+    /// own refuses more than [`MAX_VALUE_LEN`](crate::MAX_VALUE_LEN) bytes.
     async fn commit(&self, mutations: &[Mutation]) -> Result<()>;
 
     /// Reads one value: whole, old or new, never a mixture. `None` means absent, and nothing else.

@@ -206,17 +206,10 @@ impl fmt::Display for Error {
     }
 }
 
+/// As `Display`, since it is what `main` prints of an error that it returns.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, operation, backend, entry, message, source } = &*self.inner;
-        f.debug_struct("Error")
-            .field("kind", kind)
-            .field("operation", operation)
-            .field("backend", backend)
-            .field("entry", entry)
-            .field("message", message)
-            .field("source", source)
-            .finish()
+        write!(f, "Error({self})")
     }
 }
 

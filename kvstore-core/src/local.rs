@@ -73,6 +73,13 @@ fn already_open(path: &Path, file: &mut File) -> Error {
     // Who holds it is a courtesy: a lock that cannot be read is held all the same.
     let _ = file.take(200).read_to_string(&mut owner);
     let owner = owner.trim();
+    let own = format!("process {} ", std::process::id());
+    if owner.starts_with(&own) {
+        let path = path.display();
+        let message =
+            format!("this process, {owner}, holds {path}; clone the store's handle instead");
+        return Error::new(ErrorKind::AlreadyOpen, "open", message);
+    }
     let owner = if owner.is_empty() { "another process" } else { owner };
     let message = format!("{owner} holds {}; stop it, or use another store", path.display());
     Error::new(ErrorKind::AlreadyOpen, "open", message)

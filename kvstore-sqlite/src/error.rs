@@ -63,7 +63,8 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
 /// **Source**: SQLite's "Result and Error Codes".
 pub(crate) fn classify(error: &rusqlite::Error) -> ErrorKind {
     match primary_code(error) {
-        Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_FORMAT) => ErrorKind::Corrupted,
+        Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_FORMAT) => ErrorKind::Corrupted,
+        Some(ffi::SQLITE_NOTADB) => ErrorKind::Unsupported,
         Some(ffi::SQLITE_FULL) => ErrorKind::StorageFull,
         Some(ffi::SQLITE_TOOBIG) => ErrorKind::ValueTooLarge,
         Some(ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL | ffi::SQLITE_NOMEM) => {

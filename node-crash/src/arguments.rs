@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     /// Decides when the kill comes and what keys the nodes have; random by default.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// The release of `lightning` that the nodes run.
+    /// The release of `lightning` that the nodes run; 0.3 needs the cargo feature `ldk-0-3`.
     #[arg(long, value_name = "RELEASE", value_enum, default_value_t = Release::default())]
     pub(crate) ldk: Release,
     /// Be the process that is killed.

@@ -44,7 +44,7 @@ fn tell_of_the_kill(remains: &Remains, moment: Moment) -> Result<()> {
     })?;
     let Moment { payments, lines } = moment;
     line(&format!(
-        "killed with signal 9 after payment {payments} and {lines} more lines about writes: {} \
+        "killed with signal 9, {lines} beginnings and ends of writes after payment {payments}: {} \
          payments acknowledged, {} begun",
         remains.paid, remains.begun
     ))
@@ -62,8 +62,8 @@ fn check_acknowledged(place: &Place, side: Side, remains: &Remains) -> Result<()
         Some(InFlight::New) => "the write in flight is there",
     };
     line(&format!(
-        "{}: {} writes of {} bytes acknowledged, none lost; {in_flight}; {entries} entries of \
-         {bytes} bytes are left",
+        "{}: {} writes of {} bytes acknowledged, none lost; {in_flight}; the store \
+         holds {entries} entries of {bytes} bytes",
         side.name(),
         ledger.acknowledged(),
         ledger.bytes(),

@@ -18,7 +18,7 @@ pub fn b1_a_batch_that_fails_leaves_nothing<F: Fixture>() {
         .put(&id("other", "", "new"), vec![2])
         .put(&key("guilty"), vec![0; store_at.too_large()])
         .put(&key("after"), vec![2]);
-    let error = store.commit_blocking(batch).unwrap_err();
+    let error = store.commit_blocking(batch).expect_err("a value of too_large() bytes is refused");
     assert_eq!(error.kind(), ErrorKind::ValueTooLarge);
     for reopened in [false, true] {
         let store = if reopened {

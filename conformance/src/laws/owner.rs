@@ -15,7 +15,7 @@ pub fn w1_a_second_open_is_refused<F: Fixture>() {
         let error = store_at.open().err().expect("the second open fails");
         assert_eq!(error.kind(), ErrorKind::AlreadyOpen, "{error}");
         assert!(error.is_retryable());
-        assert!(error.message().contains("process"), "{error} does not say who");
+        assert!(error.message().contains("process"), "{error} does not name the process");
     }
     store.put_blocking(&key("k"), vec![2]).unwrap();
     store.close_blocking().unwrap();

@@ -72,7 +72,7 @@ pub fn v4_a_value_too_large_harms_only_its_batch<F: Fixture>() {
     for innocent in [first, before, after] {
         innocent.wait().unwrap();
     }
-    let error = guilty.wait().unwrap_err();
+    let error = guilty.wait().expect_err("a value of too_large() bytes is refused");
     assert_eq!(error.kind(), ErrorKind::ValueTooLarge, "{error}");
     assert_eq!(keys(&store, "p", "s"), ["after", "before", "first"]);
     store.put_blocking(&key("with"), vec![4]).unwrap();

@@ -1,11 +1,12 @@
 //! `kvstore get`
 
-use std::fs;
-use std::io::{self, IsTerminal};
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use lightning_kvstore::EntryId;
+use lightning_kvstore::local::private;
 
 use super::with_store;
 use crate::failure::Failure;
@@ -35,7 +36,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         match output {
             Some(path) => {
                 let failed = |error| Failure::Local(path.display().to_string(), error);
-                fs::write(path, value).map_err(failed)
+                let mut options = OpenOptions::new();
+                // The state of a node is for its owner only, like the store itself.
+                private(options.write(true).create(true).truncate(true))
+                    .open(path)
+                    .and_then(|mut file| file.write_all(&value))
+                    .map_err(failed)
             }
             None => print(&value),
         }
