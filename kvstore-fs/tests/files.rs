@@ -242,6 +242,40 @@ fn a_crash_at_any_time_between_groups_loses_nothing() {
     }
 }
 
+/// The journal's space is used again only for what is in place: here nothing can be.
+#[test]
+fn a_journal_that_cannot_be_emptied_is_not_written_over() {
+    let (parent, path) = directory();
+    let options = FsOptions::new(&path).journal_bytes(0);
+    let store = open(&options);
+    let id = |at: usize| EntryId::new("q", "", &at.to_string()).unwrap();
+    fs::write(path.join("q"), "where a directory must be").unwrap();
+    let (mut stored, mut refused) = (0, None);
+    while refused.is_none() && stored < 1000 {
+        match store.put_blocking(&id(stored), vec![stored as u8; 1000]) {
+            Ok(()) => stored += 1,
+            Err(error) => refused = Some(error),
+        }
+    }
+    let error = refused.expect("both halves of the journal are full");
+    assert!(error.to_string().contains("/q"), "{error}");
+    assert!((10..40).contains(&stored), "{stored}");
+    let crashed = parent.path().join("crashed");
+    crashed_copy(&path, &crashed);
+    fs::remove_file(crashed.join("q")).unwrap();
+    // The store itself goes on too, once the obstacle is gone.
+    fs::remove_file(path.join("q")).unwrap();
+    store.put_blocking(&id(5000), vec![1]).unwrap();
+    let reopened = open(&FsOptions::new(&crashed));
+    for at in 0..stored {
+        for store in [&store, &reopened] {
+            let value = store.get_blocking(&id(at)).unwrap();
+            assert!(value == Some(vec![at as u8; 1000]), "{at} of {stored}");
+        }
+    }
+    assert_eq!(reopened.get_blocking(&id(stored)).unwrap(), None);
+}
+
 #[test]
 fn a_damaged_journal_is_reported_or_cut_at_its_last_record() {
     let (parent, path) = directory();
