@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 
-use kvstore_core::{Backend, EntryId, Namespace, QueueOptions, Store};
+use kvstore_core::{Backend, EntryId, Namespace, QueueOptions, Store, Ticket};
 
 use crate::control::PATIENCE;
 use crate::{Control, Controlled, Fixture};
@@ -30,6 +30,14 @@ pub(crate) fn controlled<F: Fixture>(
     let control = Control::default();
     let backend = control.wrap(fixture.open().expect("the backend opens"));
     (control, Store::open_with(backend, options).expect("the store starts"))
+}
+
+/// Keeps the disk busy with a put of `busy`, so that what is submitted next gathers in one group.
+pub(crate) fn keep_busy<B: Backend>(control: &Control, store: &Store<B>) -> Ticket {
+    control.hold();
+    let busy = store.put(&key("busy"), vec![0]);
+    control.wait_until_held();
+    busy
 }
 
 /// Keys of a namespace as text, newest first.

@@ -4,7 +4,7 @@ use futures_lite::future::{block_on, poll_once};
 use kvstore_core::{Backend, Batch, ErrorKind, QueueOptions, Store};
 
 use crate::Fixture;
-use crate::support::{controlled, key, keys, within_patience};
+use crate::support::{controlled, keep_busy, key, keys, within_patience};
 
 /// P1 After `Ok`, the mutation survives; here the store is dropped or closed, and opened again.
 pub fn p1_everything_acknowledged_is_there_after_reopening<F: Fixture>() {
@@ -86,9 +86,7 @@ pub(super) fn refuses_everything<B: Backend>(store: &Store<B>, kind: ErrorKind) 
 pub fn p5_a_full_disk_is_an_error_and_passes<F: Fixture>() {
     let store_at = F::new();
     let (control, store) = controlled(&store_at, QueueOptions::default());
-    control.hold();
-    let busy = store.put(&key("busy"), vec![0]);
-    control.wait_until_held();
+    let busy = keep_busy(&control, &store);
     let (fits, full) = (store.put(&key("fits"), vec![1]), store.put(&key("full"), vec![2]));
     // The group fails, then one of its members.
     let no_room = Some(ErrorKind::StorageFull);

@@ -8,7 +8,7 @@ use kvstore_core::{Backend, ErrorKind, PageToken, QueueOptions, Store};
 
 use crate::Fixture;
 use crate::support::{
-    FinishOnDrop, Pace, controlled, id, key, keys, namespace, sorted, within_patience,
+    FinishOnDrop, Pace, controlled, id, keep_busy, key, keys, namespace, sorted, within_patience,
 };
 
 /// L1 A list shows exactly the keys of that namespace: no files of the engine, no sub-namespaces.
@@ -87,9 +87,7 @@ pub fn l4_pages_go_from_newest_to_oldest<F: Fixture>() {
     store.remove_blocking(&key(9)).unwrap();
     store.put_blocking(&key(9), vec![0]).unwrap();
     assert_eq!(walk(&store, 2), ["9", "6", "2", "5", "4", "1", "3"]);
-    control.hold();
-    let busy = store.put(&key("busy"), vec![0]);
-    control.wait_until_held();
+    let busy = keep_busy(&control, &store);
     drop(store.remove(&key(1)));
     drop(store.put(&key(1), vec![1]));
     drop(store.put(&key("new"), vec![1]));

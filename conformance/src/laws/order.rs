@@ -8,7 +8,7 @@ use futures_lite::future::{block_on, poll_once};
 use kvstore_core::{Backend, ErrorKind, QueueOptions, Store};
 
 use crate::Fixture;
-use crate::support::{FinishOnDrop, Pace, controlled, key, keys, within_patience};
+use crate::support::{FinishOnDrop, Pace, controlled, keep_busy, key, keys, within_patience};
 
 /// O1 Order is fixed by the *call* that submits, not by when a future is polled or completes.
 pub fn o1_the_call_fixes_the_order<F: Fixture>() {
@@ -27,6 +27,17 @@ pub fn o1_the_call_fixes_the_order<F: Fixture>() {
     }
     let newest_first: Vec<_> = (0..50).rev().map(|round| format!("later{round}")).collect();
     assert_eq!(keys(&store, "p", "s")[..50], newest_first);
+    drop(store);
+    // The same where all of it meets in one group, whatever the worker's thread is doing.
+    let (control, store) = controlled(&store_at, QueueOptions::default());
+    let busy = keep_busy(&control, &store);
+    let tickets: Vec<_> =
+        (0..9_u8).map(|at| store.put(&key(format!("one{at}")), vec![at])).collect();
+    control.release();
+    tickets.into_iter().rev().chain([busy]).for_each(|ticket| ticket.wait().unwrap());
+    assert_eq!(control.commits().len(), 2);
+    let newest_first: Vec<_> = (0..9).rev().map(|at| format!("one{at}")).collect();
+    assert_eq!(keys(&store, "p", "s")[..9], newest_first);
 }
 
 /// O2 For one key: once a later mutation was visible, an earlier one never is again. Mixed puts and

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kvstore_core::{ErrorKind, QueueOptions};
 
 use crate::Fixture;
-use crate::support::{controlled, key, keys, namespace};
+use crate::support::{controlled, keep_busy, key, keys, namespace};
 
 /// D1 Removing what is not there is `Ok`.
 pub fn d1_removing_what_is_absent_is_ok<F: Fixture>() {
@@ -33,8 +33,20 @@ pub fn d2_put_after_remove_wins<F: Fixture>() {
         assert_eq!(store.get_blocking(&key("eager")).unwrap(), Some(vec![round]));
     }
     drop(store);
-    let store = store_at.store();
+    // The same where remove and put meet in one group, whatever the worker's thread is doing.
+    let (control, store) = controlled(&store_at, QueueOptions::default());
     assert_eq!(keys(&store, "p", "s"), ["eager", "lazy"]);
+    let busy = keep_busy(&control, &store);
+    store.remove_lazy(&key("lazy")).unwrap();
+    drop(store.remove(&key("eager")));
+    drop(store.put(&key("lazy"), vec![11]));
+    let last = store.put(&key("eager"), vec![12]);
+    control.release();
+    busy.wait().unwrap();
+    last.wait().unwrap();
+    assert_eq!(control.commits().len(), 2);
+    assert_eq!(store.get_blocking(&key("lazy")).unwrap(), Some(vec![11]));
+    assert_eq!(store.get_blocking(&key("eager")).unwrap(), Some(vec![12]));
 }
 
 /// D3 A lazy remove returns without waiting for the disk. From then on reads and lists do not show
@@ -97,9 +109,7 @@ pub fn d4_a_lazy_remove_rides_along_and_is_settled_on_close<F: Fixture>() {
     let (control, store) = controlled(&store_at, QueueOptions::default());
     store.batch().put(&key("a"), vec![1]).put(&key("b"), vec![2]).commit().wait().unwrap();
     // While the disk is busy, so that the lazy remove and the put meet in one group.
-    control.hold();
-    let busy = store.put(&key("busy"), vec![0]);
-    control.wait_until_held();
+    let busy = keep_busy(&control, &store);
     store.remove_lazy(&key("a")).unwrap();
     let next = store.put(&key("c"), vec![3]);
     control.release();
@@ -119,9 +129,7 @@ pub fn d4_a_lazy_remove_that_fails_is_tried_again<F: Fixture>() {
     let store_at = F::new();
     let (control, store) = controlled(&store_at, QueueOptions::default());
     store.batch().put(&key("a"), vec![1]).put(&key("b"), vec![2]).commit().wait().unwrap();
-    control.hold();
-    let busy = store.put(&key("busy"), vec![0]);
-    control.wait_until_held();
+    let busy = keep_busy(&control, &store);
     store.remove_lazy(&key("a")).unwrap();
     store.remove_lazy(&key("b")).unwrap();
     let put_again = store.put(&key("b"), vec![3]);
