@@ -85,12 +85,6 @@ impl<T> CreationIndex<T> {
         Some(indexed)
     }
 
-    /// Whether a namespace holds any entry.
-    #[must_use]
-    pub fn has_namespace(&self, namespace: &Namespace) -> bool {
-        self.namespaces.contains_key(namespace)
-    }
-
     /// The namespaces that hold entries, in any order.
     pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
         self.namespaces.keys()

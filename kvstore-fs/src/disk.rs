@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use kvstore_core::Result;
-use kvstore_core::local::private;
+use kvstore_core::local::{self, private};
 
-use crate::error::{flush, io};
+use crate::error::{flush, io, named};
 
 /// Creates a file with this content and modification time. It is not flushed.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], modified: u64) -> Result<File> {
@@ -50,11 +50,7 @@ pub(crate) fn sync(file: &File, path: &Path) -> Result<()> {
 
 /// Makes the names in a directory durable; a failure is one of a flush.
 pub(crate) fn sync_dir(path: &Path) -> Result<()> {
-    if cfg!(unix) {
-        let directory = File::open(path).map_err(|source| io("flush", path, source))?;
-        sync(&directory, path)?;
-    }
-    Ok(())
+    local::sync_dir(path).map_err(named)
 }
 
 /// How many files are flushed one by one before the whole file system is flushed at once.

@@ -28,6 +28,8 @@ use crate::error::{corrupted, flush, io};
 use crate::layout::Layout;
 
 pub(crate) const FILE_NAME: &str = ".kvstore-journal";
+/// While it is made.
+pub(crate) const TEMPORARY_NAME: &str = ".kvstore-journal.tmp";
 
 const HEADER_MAGIC: &[u8; 8] = b"KVJRNL1\n";
 const HEADER_LEN: usize = 37;
@@ -78,7 +80,7 @@ impl Journal {
         placed: u64,
     ) -> Result<Self> {
         let path = root.join(FILE_NAME);
-        let temporary = root.join(format!("{FILE_NAME}.tmp"));
+        let temporary = root.join(TEMPORARY_NAME);
         let half_len = (journal_bytes.max(32 << 10) - FIRST_HALF) / 2 / ALIGN * ALIGN;
         let failed = |source| io("create journal", &temporary, source);
         let mut options = OpenOptions::new();

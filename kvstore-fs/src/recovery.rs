@@ -58,16 +58,12 @@ fn changes_of(root: &Path, record: &Record) -> Result<Vec<Change>> {
     record::decode(&payload).ok_or_else(unreadable)
 }
 
-/// Removes the journal and the spool files once nothing in them is needed.
+/// Removes the journal and the spool files once nothing in them is needed. The journal first and
+/// durably, since it names spool files.
 pub(crate) fn remove_own_files(root: &Path) -> Result<()> {
-    let mut removed = false;
-    // The journal first, since it names spool files.
-    for name in [journal::FILE_NAME, SPOOL] {
-        if removed {
-            disk::sync_dir(root)?;
-        }
-        for name in [name.to_owned(), format!("{name}.tmp")] {
-            let path = root.join(name);
+    for names in [&[journal::FILE_NAME, journal::TEMPORARY_NAME][..], &[SPOOL]] {
+        let mut removed = false;
+        for path in names.iter().map(|name| root.join(name)) {
             let gone =
                 if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             match gone {
@@ -76,6 +72,9 @@ pub(crate) fn remove_own_files(root: &Path) -> Result<()> {
                 Err(source) => return Err(io("close", &path, source)),
             }
         }
+        if removed {
+            disk::sync_dir(root)?;
+        }
     }
-    if removed { disk::sync_dir(root) } else { Ok(()) }
+    Ok(())
 }

@@ -54,8 +54,8 @@ impl FsBackend {
         let outcome = self.journal(writer, mutations, &mut spooled);
         match outcome {
             Ok((changes, payload)) => {
-                self.show(writer.last_sequence, changes, payload);
-                if self.pending_bytes() > self.options.pending_bytes {
+                let pending = self.show(writer.last_sequence, changes, payload);
+                if pending > self.options.pending_bytes {
                     self.progress.request(writer.last_sequence);
                 }
                 Ok(())
@@ -215,16 +215,13 @@ impl FsBackend {
         Ok(Spooled { number: *last, len: bytes.len() as u64, crc: crc32fast::hash(bytes) })
     }
 
-    fn show(&self, sequence: u64, changes: Vec<Change>, payload: Option<Spooled>) {
+    /// Shows what is durable to readers, and gives the bytes that wait to be put in place.
+    fn show(&self, sequence: u64, changes: Vec<Change>, payload: Option<Spooled>) -> usize {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         changes.into_iter().for_each(|change| state.apply(sequence, change));
         if let Some(payload) = payload {
             state.obsolete_after(sequence, payload.number);
         }
-    }
-
-    fn pending_bytes(&self) -> usize {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         // A change counts even if its value is empty, so that a bound of 0 means every group.
         state.pending_bytes + state.pending.len()
     }
