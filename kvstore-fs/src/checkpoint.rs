@@ -98,9 +98,16 @@ impl Progress {
         Ok(())
     }
 
-    /// What stops the store, if something does.
-    pub(crate) fn poison(&self) -> Option<Error> {
-        self.lock().failure.clone().filter(|failure| failure.kind().poisons())
+    /// Up to which sequence number everything is in place.
+    ///
+    /// # Errors
+    /// What stops the store.
+    pub(crate) fn placed(&self) -> Result<u64> {
+        let stand = self.lock();
+        match &stand.failure {
+            Some(failure) if failure.kind().poisons() => Err(failure.clone()),
+            _ => Ok(stand.placed),
+        }
     }
 
     /// Lets the thread end.
@@ -122,19 +129,16 @@ impl Progress {
         }
     }
 
-    fn finish(&self, sequence: u64, outcome: Result<()>) {
-        let failure = outcome.err();
-        let mut stand = self.lock();
-        match &failure {
-            None => stand.placed = sequence,
-            Some(failure) => stand.failure = Some(failure.clone()),
-        }
-        drop(stand);
+    fn advance(&self, sequence: u64) {
+        self.lock().placed = sequence;
+        self.changed.notify_all();
+    }
+
+    fn fail(&self, failure: Error) {
+        self.lock().failure = Some(failure.clone());
         self.changed.notify_all();
         // Without the lock: a subscriber may use the store itself.
-        if let Some(failure) = failure {
-            tracing::error!(error = %failure, "files could not be put in place");
-        }
+        tracing::error!(error = %failure, "files could not be put in place");
     }
 
     fn mark(&self, sequence: u64) -> Result<()> {
@@ -171,15 +175,32 @@ impl Checkpoint {
     pub(crate) fn run(mut self) {
         let _gone = Gone(Arc::clone(&self.progress));
         while let Some(sequence) = self.progress.next() {
-            let outcome = self.place(sequence).map_err(stop_after_flush);
-            self.progress.finish(sequence, outcome);
+            if let Err(failure) = self.place(sequence) {
+                self.progress.fail(stop_after_flush(failure));
+            }
         }
     }
 
-    /// Puts the newest state of every entry that the journal changed up to `sequence` in place,
-    /// makes that durable, and says so in the journal.
+    /// Puts the newest state of every entry that the journal changed up to `sequence` in place, a
+    /// step at a time, so that a writer who needs room waits for one step only.
     pub(crate) fn place(&mut self, sequence: u64) -> Result<()> {
         let due = self.due(sequence);
+        let mut rest = due.as_slice();
+        while !rest.is_empty() {
+            let (step, later) = rest.split_at(step_len(rest));
+            rest = later;
+            // Everything up to the first that is left.
+            let reached = rest.first().map_or(sequence, |next| next.sequence - 1);
+            self.step(step, reached)?;
+        }
+        self.progress.advance(sequence);
+        Ok(())
+    }
+
+    /// Puts these entries in place as they are at `sequence`, makes that durable, and says so in the
+    /// journal.
+    fn step(&mut self, due: &[Due], sequence: u64) -> Result<()> {
+        let due = self.still_due(due);
         let (removed, written): (Vec<_>, Vec<_>) =
             due.iter().partition(|(_, pending)| pending.after == After::Removed);
         let mut touched = HashSet::new();
@@ -198,6 +219,7 @@ impl Checkpoint {
         }
         self.progress.mark(sequence)?;
         self.forget(&due, sequence);
+        self.progress.advance(sequence);
         Ok(())
     }
 
@@ -244,10 +266,28 @@ impl Checkpoint {
         }
     }
 
-    fn due(&self, sequence: u64) -> Vec<(EntryId, Pending)> {
+    /// The entries to put in place, by the sequence number of their newest change.
+    fn due(&self, sequence: u64) -> Vec<Due> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let due = state.pending.iter().filter(|(_, pending)| pending.sequence <= sequence);
-        due.map(|(id, pending)| (id.clone(), pending.clone())).collect()
+        let due = due.map(|(id, pending)| Due {
+            sequence: pending.sequence,
+            bytes: pending.bytes(),
+            id: id.clone(),
+        });
+        let mut due: Vec<_> = due.collect();
+        due.sort_unstable_by_key(|due| due.sequence);
+        due
+    }
+
+    /// Without those that were changed again meanwhile: the journal has their newer state.
+    fn still_due(&self, due: &[Due]) -> Vec<(EntryId, Pending)> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let still = due.iter().filter_map(|due| {
+            let pending = state.pending.get(&due.id)?;
+            (pending.sequence == due.sequence).then(|| (due.id.clone(), pending.clone()))
+        });
+        still.collect()
     }
 
     fn unlink(&self, id: &EntryId, touched: &mut HashSet<PathBuf>) -> Result<()> {
@@ -293,6 +333,31 @@ impl Checkpoint {
         self.temporaries += 1;
         target.with_extension(format!("{}.tmp", self.temporaries))
     }
+}
+
+/// An entry that is to be put in place.
+struct Due {
+    sequence: u64,
+    bytes: usize,
+    id: EntryId,
+}
+
+/// The most files that are put in place in one step.
+const STEP_FILES: usize = 256;
+/// So many bytes are enough for one step.
+const STEP_BYTES: usize = 2 << 20;
+
+/// How many of these make one step: whole groups, at least one.
+fn step_len(due: &[Due]) -> usize {
+    let mut bytes = 0;
+    for (at, entry) in due.iter().enumerate() {
+        let starts_group = at > 0 && due[at - 1].sequence != entry.sequence;
+        if starts_group && (at >= STEP_FILES || bytes >= STEP_BYTES) {
+            return at;
+        }
+        bytes += entry.bytes;
+    }
+    due.len()
 }
 
 /// A flush that failed after the groups were acknowledged: they are in the journal, so nothing is in

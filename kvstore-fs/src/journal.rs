@@ -1,21 +1,21 @@
 //! The journal: records of groups, each on the disk after one flush.
 //!
 //! ```text
-//! header  header  half 0                     half 1
-//! 0       4096    8192                       8192 + half_len
+//! header  header  ring of records
+//! 0       4096    8192                       8192 + ring_len
 //! ```
 //!
 //! The file is written full of zeros first, so that a record changes no metadata that a flush would
-//! have to write. Records fill one half while the groups of the other are put in place. A header
-//! says up to which sequence number everything is in place; the two are written in turn, so that
-//! one is always whole.
+//! have to write. Records lie behind each other; one that does not fit before the end begins at the
+//! start, over records whose groups are in place. A header says up to which sequence number
+//! everything is; the two are written in turn, so that one is always whole.
 //!
 //! A record is 32 bytes of head and its payload, and begins at a multiple of 64 bytes:
 //! magic (4), checksum of the rest (4), sequence number (8), length of the payload (8), kind (1),
 //! zeros (7). The checksum begins with the journal's random salt, so that nothing that lies in a
 //! value or was left from another journal passes for a record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub(crate) const TEMPORARY_NAME: &str = ".kvstore-journal.tmp";
 const HEADER_MAGIC: &[u8; 8] = b"KVJRNL1\n";
 const HEADER_LEN: usize = 37;
 const HEADER_GAP: u64 = 4096;
-const FIRST_HALF: u64 = 2 * HEADER_GAP;
+const RING: u64 = 2 * HEADER_GAP;
 const RECORD_MAGIC: [u8; 4] = *b"kvR1";
 const HEAD_LEN: usize = 32;
 const ALIGN: u64 = 64;
@@ -61,14 +61,20 @@ pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     salt: u64,
-    half_len: u64,
+    ring_len: u64,
     layout: Layout,
-    active: usize,
-    /// Where the next record begins in the active half.
-    offset: u64,
-    /// The last sequence number in each half.
-    last: [u64; 2],
+    /// Where the last record ends in the ring.
+    end: u64,
+    /// The records that may not be written over yet, the oldest first.
+    kept: VecDeque<Kept>,
     headers: u64,
+}
+
+/// Where a record lies in the ring.
+struct Kept {
+    sequence: u64,
+    start: u64,
+    end: u64,
 }
 
 impl Journal {
@@ -81,7 +87,7 @@ impl Journal {
     ) -> Result<Self> {
         let path = root.join(FILE_NAME);
         let temporary = root.join(TEMPORARY_NAME);
-        let half_len = (journal_bytes.max(32 << 10) - FIRST_HALF) / 2 / ALIGN * ALIGN;
+        let ring_len = (journal_bytes.max(32 << 10) - RING) / ALIGN * ALIGN;
         let failed = |source| io("create journal", &temporary, source);
         let mut options = OpenOptions::new();
         let file = private(options.read(true).write(true).create(true).truncate(true))
@@ -91,14 +97,13 @@ impl Journal {
             path: path.clone(),
             file,
             salt: RandomState::new().hash_one(placed),
-            half_len,
+            ring_len,
             layout,
-            active: 0,
-            offset: 0,
-            last: [placed; 2],
+            end: 0,
+            kept: VecDeque::new(),
             headers: 0,
         };
-        let whole = FIRST_HALF + 2 * half_len;
+        let whole = RING + ring_len;
         let zeros = vec![0; 1 << 20];
         for at in (0..whole).step_by(zeros.len()) {
             let len = (whole - at).min(zeros.len() as u64) as usize;
@@ -118,48 +123,62 @@ impl Journal {
         let mut bytes = HEADER_MAGIC.to_vec();
         bytes.extend_from_slice(&self.salt.to_le_bytes());
         bytes.extend_from_slice(&placed.to_le_bytes());
-        bytes.extend_from_slice(&self.half_len.to_le_bytes());
+        bytes.extend_from_slice(&self.ring_len.to_le_bytes());
         bytes.push(self.layout as u8);
         let crc = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
     }
 
-    /// Bytes of the largest payload that fits into an empty half.
+    /// Bytes of the largest payload: a quarter of the ring, so that there is room for others while
+    /// it is put in place.
     pub(crate) fn max_payload(&self) -> usize {
-        (self.half_len as usize).saturating_sub(HEAD_LEN)
+        (self.ring_len as usize / 4).saturating_sub(HEAD_LEN)
     }
 
-    /// Whether the active half has room for a payload.
-    pub(crate) fn has_room(&self, payload: usize) -> bool {
-        self.offset + padded(payload) <= self.half_len
+    /// Lets everything up to `placed` be written over.
+    pub(crate) fn release(&mut self, placed: u64) {
+        while self.kept.front().is_some_and(|kept| kept.sequence <= placed) {
+            self.kept.pop_front();
+        }
     }
 
-    /// The last sequence number in the active half.
-    pub(crate) fn last_of_active(&self) -> u64 {
-        self.last[self.active]
+    /// Whether so much of the ring is kept that files should be put in place.
+    pub(crate) fn is_filling(&self) -> bool {
+        let Some(oldest) = self.kept.front() else { return false };
+        let used = match self.end.checked_sub(oldest.start) {
+            Some(used) if used > 0 => used,
+            _ => self.ring_len - oldest.start + self.end,
+        };
+        used > self.ring_len / 2
     }
 
-    /// The last sequence number in the other half: it may be reused once that is in place.
-    pub(crate) fn last_of_other(&self) -> u64 {
-        self.last[1 - self.active]
+    /// The last sequence number that has to be in place before a payload can be appended.
+    pub(crate) fn needs_placed(&self, payload: usize) -> Option<u64> {
+        let (start, end) = self.room_for(payload);
+        let wraps = start < self.end;
+        let in_the_way = |kept: &&Kept| {
+            (kept.start < end && start < kept.end) || (wraps && kept.start >= self.end)
+        };
+        self.kept.iter().take_while(in_the_way).last().map(|kept| kept.sequence)
     }
 
-    /// Goes on at the start of the other half.
-    pub(crate) fn switch(&mut self) {
-        self.active = 1 - self.active;
-        self.offset = 0;
+    fn room_for(&self, payload: usize) -> (u64, u64) {
+        let len = padded(payload);
+        let start = if self.end + len <= self.ring_len { self.end } else { 0 };
+        (start, start + len)
     }
 
-    /// Writes a record and flushes it.
+    /// Writes a record and flushes it. There must be room: nothing may be [needed](
+    /// Self::needs_placed) for it.
     pub(crate) fn append(&mut self, sequence: u64, kind: Kind, payload: &[u8]) -> Result<()> {
         let bytes = frame(self.salt, sequence, kind, payload);
-        let at = FIRST_HALF + self.active as u64 * self.half_len + self.offset;
-        disk::write_at(&self.file, &bytes, at)
+        let (start, end) = self.room_for(payload.len());
+        disk::write_at(&self.file, &bytes, RING + start)
             .map_err(|source| io("commit", &self.path, source))?;
         self.file.sync_data().map_err(|source| flush("commit", &self.path, source))?;
-        self.offset += padded(payload.len());
-        self.last[self.active] = sequence;
+        self.end = end;
+        self.kept.push_back(Kept { sequence, start, end });
         Ok(())
     }
 
@@ -183,7 +202,7 @@ pub(crate) struct Placer {
 }
 
 impl Placer {
-    /// Says that everything up to `placed` is in place, so that its half may be written over.
+    /// Says that everything up to `placed` is in place, so that it may be written over.
     pub(crate) fn mark(&mut self, placed: u64) -> Result<()> {
         self.header[16..24].copy_from_slice(&placed.to_le_bytes());
         let crc = crc32fast::hash(&self.header[..HEADER_LEN - 4]);
@@ -253,22 +272,18 @@ fn parse(bytes: &Bytes) -> Result<Replay, &'static str> {
         return Err("both headers of the journal are damaged");
     };
     // It had its full length before it had its name.
-    if bytes.len() as u64 != FIRST_HALF + 2 * header.half_len {
+    if bytes.len() as u64 != RING + header.ring_len {
         return Err("the journal was cut or has grown");
     }
     let mut records = BTreeMap::new();
-    for half in 0..2 {
-        let start = FIRST_HALF + half * header.half_len;
-        let end = start + header.half_len;
-        let mut at = start;
-        while at < end {
-            match parse_record(bytes, at as usize, end as usize, header.salt) {
-                Some(record) => {
-                    at += padded(record.payload.len());
-                    records.insert(record.sequence, record);
-                }
-                None => at += ALIGN,
+    let mut at = RING as usize;
+    while at < bytes.len() {
+        match parse_record(bytes, at, header.salt) {
+            Some(record) => {
+                at += padded(record.payload.len()) as usize;
+                records.insert(record.sequence, record);
             }
+            None => at += ALIGN as usize,
         }
     }
     let last = records.keys().next_back().copied().unwrap_or(header.placed).max(header.placed);
@@ -282,7 +297,7 @@ fn parse(bytes: &Bytes) -> Result<Replay, &'static str> {
 struct Header {
     salt: u64,
     placed: u64,
-    half_len: u64,
+    ring_len: u64,
     layout: Layout,
 }
 
@@ -294,10 +309,10 @@ fn parse_header(bytes: &[u8], at: usize) -> Option<Header> {
     }
     let number = |at: usize| u64::from_le_bytes(body[at..at + 8].try_into().unwrap_or_default());
     let layout = [Layout::V1, Layout::V2].into_iter().find(|layout| *layout as u8 == body[32])?;
-    Some(Header { salt: number(8), placed: number(16), half_len: number(24), layout })
+    Some(Header { salt: number(8), placed: number(16), ring_len: number(24), layout })
 }
 
-fn parse_record(bytes: &Bytes, at: usize, end: usize, salt: u64) -> Option<Record> {
+fn parse_record(bytes: &Bytes, at: usize, salt: u64) -> Option<Record> {
     let head = bytes.get(at..at + HEAD_LEN).filter(|head| head.starts_with(&RECORD_MAGIC))?;
     let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap_or_default());
     let (crc, sequence, len) = (&head[4..8], number(8), number(16));
@@ -307,7 +322,7 @@ fn parse_record(bytes: &Bytes, at: usize, end: usize, salt: u64) -> Option<Recor
         _ => return None,
     };
     let stop = (at + HEAD_LEN).checked_add(usize::try_from(len).ok()?)?;
-    if stop > end || checksum(salt, &bytes[at + 8..stop]).to_le_bytes() != crc {
+    if stop > bytes.len() || checksum(salt, &bytes[at + 8..stop]).to_le_bytes() != crc {
         return None;
     }
     Some(Record { sequence, kind, payload: bytes.slice(at + HEAD_LEN..stop) })
@@ -317,23 +332,24 @@ fn parse_record(bytes: &Bytes, at: usize, end: usize, salt: u64) -> Option<Recor
 mod tests {
     use super::*;
 
-    /// A journal whose first half is in place and reused: records 1 to 3 are gone or in place, 4 to
-    /// 11 are needed.
+    /// A journal whose ring went round once: records 1 to 3 are gone or in place, 4 to 11 are
+    /// needed, the last three of them at the start.
     fn journal() -> (Bytes, Vec<Record>) {
         let directory = tempfile::tempdir().unwrap();
         let mut journal = Journal::create(directory.path(), Layout::V2, 0, 0).unwrap();
         let mut placer = journal.placer().unwrap();
         let mut records = Vec::new();
         for sequence in 1..=11_u64 {
-            match sequence {
-                4 => journal.switch(),
-                9 => {
-                    placer.mark(3).unwrap();
-                    journal.switch();
-                }
-                _ => {}
+            let len = if sequence == 3 { 22_000 } else { 20 + sequence as usize * 13 };
+            let payload = vec![sequence as u8; len];
+            if sequence == 9 {
+                // Not because it is full: a large one would make the tests slow.
+                journal.end = journal.ring_len;
+                assert_eq!(journal.needs_placed(len), Some(2));
+                placer.mark(3).unwrap();
+                journal.release(3);
             }
-            let payload = vec![sequence as u8; 20 + sequence as usize * 13];
+            assert_eq!(journal.needs_placed(len), None);
             journal.append(sequence, Kind::Inline, &payload).unwrap();
             let payload = payload.into();
             records.push(Record { sequence, kind: Kind::Inline, payload });
@@ -383,16 +399,15 @@ mod tests {
         }
     }
 
-    /// A record that a crash tore while it was written, over what the half held before.
+    /// A record that a crash tore while it was written, over what was there before.
     #[test]
     fn a_torn_record_at_the_end_is_cut_off() {
         let (bytes, records) = journal();
         let salt = parse_header(&bytes, 0).unwrap().salt;
-        let half_len = parse_header(&bytes, 0).unwrap().half_len as usize;
         let torn = frame(salt, 12, Kind::Inline, &[12; 3000]);
-        // Behind records 9 to 11 in the first half.
-        let at = FIRST_HALF as usize
-            + records[8..].iter().map(|r| padded(r.payload.len()) as usize).sum::<usize>();
+        // Behind records 9 to 11, over the third.
+        let before = records[8..].iter().map(|record| padded(record.payload.len()) as usize);
+        let at = RING as usize + before.sum::<usize>();
         for written in (0..torn.len()).step_by(7) {
             let mut crashed = bytes.to_vec();
             crashed[at..at + written].copy_from_slice(&torn[..written]);
@@ -401,17 +416,44 @@ mod tests {
         let mut whole = bytes.to_vec();
         whole[at..at + torn.len()].copy_from_slice(&torn);
         assert_eq!(parse(&whole.into()).unwrap().last, 12);
-        assert!(at + torn.len() < FIRST_HALF as usize + half_len);
     }
 
     #[test]
     fn a_record_of_another_journal_is_none() {
-        let (bytes, _) = journal();
-        let (other, records) = journal();
+        let (bytes, records) = journal();
+        let (other, _) = journal();
         let mut mixed = bytes.to_vec();
-        let second_half = FIRST_HALF as usize + parse_header(&bytes, 0).unwrap().half_len as usize;
-        mixed[second_half..].copy_from_slice(&other[second_half..]);
+        let fourth = RING as usize
+            + records[..3].iter().map(|record| padded(record.payload.len()) as usize).sum::<usize>();
+        mixed[fourth..].copy_from_slice(&other[fourth..]);
         assert!(parse(&mixed.into()).is_err(), "records 4 to 8 are of another journal");
-        assert_eq!(records.len(), 11);
+    }
+
+    /// Goes round the ring many times with records of changing length, keeps what is not in place,
+    /// and finds all of it.
+    #[test]
+    fn what_is_kept_is_never_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(directory.path(), Layout::V2, 0, 0).unwrap();
+        let mut placer = journal.placer().unwrap();
+        let (mut placed, mut waits, mut filling) = (0, 0, 0);
+        for sequence in 1..=400_u64 {
+            let len = (sequence as usize * 977) % journal.max_payload();
+            if let Some(needed) = journal.needs_placed(len) {
+                // Needed, and no more than that: what is behind it stays.
+                assert!((placed + 1..sequence).contains(&needed), "{needed} for {sequence}");
+                placed = needed;
+                placer.mark(placed).unwrap();
+                journal.release(placed);
+                waits += 1;
+            }
+            journal.append(sequence, Kind::Inline, &vec![sequence as u8; len]).unwrap();
+            filling += u32::from(journal.is_filling());
+            let replay = read(directory.path()).unwrap().unwrap();
+            assert_eq!(replay.last, sequence);
+            let found: Vec<_> = replay.records.iter().map(|record| record.sequence).collect();
+            assert_eq!(found, (placed + 1..=sequence).collect::<Vec<_>>());
+        }
+        assert!(waits > 100 && filling > 100, "{waits} {filling}");
     }
 }

@@ -27,6 +27,13 @@ pub(crate) struct Pending {
     pub(crate) after: After,
 }
 
+impl Pending {
+    /// Bytes that it keeps in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        in_memory(&self.after)
+    }
+}
+
 impl State {
     /// Shows a change that is durable.
     pub(crate) fn apply(&mut self, sequence: u64, change: Change) {

@@ -46,8 +46,9 @@ impl Writer {
 
 impl FsBackend {
     pub(crate) fn commit_in(&self, writer: &mut Writer, mutations: &[Mutation]) -> Result<()> {
-        if let Some(failure) = self.progress.poison() {
-            return Err(failure);
+        let placed = self.progress.placed()?;
+        if let Some(journal) = &mut writer.journal {
+            journal.release(placed);
         }
         let last_created = writer.last_created;
         let mut spooled = Vec::new();
@@ -55,7 +56,8 @@ impl FsBackend {
         match outcome {
             Ok((changes, payload)) => {
                 let pending = self.show(writer.last_sequence, changes, payload);
-                if pending > self.options.pending_bytes {
+                let filling = writer.journal.as_ref().is_some_and(Journal::is_filling);
+                if filling || pending > self.options.pending_bytes {
                     self.progress.request(writer.last_sequence);
                 }
                 Ok(())
@@ -107,10 +109,9 @@ impl FsBackend {
         if !spooled.is_empty() {
             disk::sync_dir(&self.root.join(SPOOL))?;
         }
-        if !journal.has_room(payload.len()) {
-            self.progress.request(journal.last_of_active());
-            self.progress.wait_for(journal.last_of_other())?;
-            journal.switch();
+        if let Some(needed) = journal.needs_placed(payload.len()) {
+            self.progress.wait_for(needed)?;
+            journal.release(needed);
         }
         journal.append(writer.last_sequence + 1, kind, &payload)?;
         writer.last_sequence += 1;

@@ -257,7 +257,7 @@ fn a_journal_that_cannot_be_emptied_is_not_written_over() {
             Err(error) => refused = Some(error),
         }
     }
-    let error = refused.expect("both halves of the journal are full");
+    let error = refused.expect("the journal is full");
     assert!(error.to_string().contains("/q"), "{error}");
     assert!((10..40).contains(&stored), "{stored}");
     let crashed = parent.path().join("crashed");
