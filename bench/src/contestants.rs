@@ -17,10 +17,10 @@ use crate::Measured;
 type Done = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Keys are used again, as a node's are, but never the same twice in a row.
-const KEYS: usize = 1000;
+pub const FEW_KEYS: usize = 1000;
 
 fn key(at: usize) -> String {
-    format!("key_{:08}", at % KEYS)
+    format!("key_{at:08}")
 }
 
 /// Writes one value after the other.
@@ -31,7 +31,7 @@ pub fn one_by_one(
 ) -> Measured {
     let start = Instant::now();
     for at in 0..writes {
-        write(at, vec![at as u8; len])?;
+        write(at % FEW_KEYS, vec![at as u8; len])?;
     }
     Ok(writes as f64 / start.elapsed().as_secs_f64())
 }
@@ -41,8 +41,13 @@ pub trait Concurrent: Send + Sync + 'static {
     fn write(&self, at: usize, value: Vec<u8>) -> impl Future<Output = Done> + Send;
 }
 
-/// Lets 64 tasks write, each one value after the other to keys of its own.
-pub async fn concurrent<C: Concurrent>(writes: usize, len: usize, contestant: C) -> Measured {
+/// Lets 64 tasks write, each one value after the other to keys of its own, `keys` in all.
+pub async fn concurrent<C: Concurrent>(
+    writes: usize,
+    len: usize,
+    keys: usize,
+    contestant: C,
+) -> Measured {
     let contestant = Arc::new(contestant);
     let start = Instant::now();
     let tasks: Vec<_> = (0..64)
@@ -50,7 +55,8 @@ pub async fn concurrent<C: Concurrent>(writes: usize, len: usize, contestant: C)
             let contestant = Arc::clone(&contestant);
             tokio::spawn(async move {
                 for round in 0..writes / 64 {
-                    contestant.write(round * 64 + task, vec![round as u8; len]).await?;
+                    let at = (round * 64 + task) % keys;
+                    contestant.write(at, vec![round as u8; len]).await?;
                 }
                 Done::Ok(())
             })

@@ -13,9 +13,9 @@ use clap::Parser;
 use tempfile::TempDir;
 
 use crate::contestants::{
-    LdkNodeWay, Ours, Persister, RawAppend, Rusqlite, concurrent, one_by_one,
+    FEW_KEYS, LdkNodeWay, Ours, Persister, RawAppend, Rusqlite, concurrent, one_by_one,
 };
-use crate::report::Report;
+use crate::report::{Filter, Report};
 
 /// What every measurement gives: durable writes per second.
 pub type Measured = Result<f64, Box<dyn Error + Send + Sync>>;
@@ -29,9 +29,8 @@ struct Arguments {
     /// How often every contestant has its turn.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Measure only this contestant, by the start of its name in the tables, for profiles.
-    #[arg(long, default_value = "")]
-    only: String,
+    #[command(flatten)]
+    filter: Filter,
     /// Durable writes of the slowest contestants in one turn; the fast ones make more.
     #[arg(long, default_value_t = 1000)]
     writes: usize,
@@ -43,8 +42,11 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     for (len, share) in [(512, 1), (16 * 1024, 1), (1 << 20, 10)] {
         one_writer(&arguments, len, arguments.writes / share)?;
     }
-    for (len, writes) in [(512, arguments.writes), (16 * 1024, arguments.writes / 4)] {
-        many_writers(&arguments, len, writes, &runtime)?;
+    for len in [512, 16 * 1024] {
+        bursts(&arguments, len, &runtime)?;
+    }
+    for len in [512, 16 * 1024] {
+        sustained(&arguments, len, &runtime)?;
     }
     lazy_removes(&arguments)
 }
@@ -56,7 +58,7 @@ fn fresh(directory: &Path) -> std::io::Result<TempDir> {
 type Done = Result<(), Box<dyn Error + Send + Sync>>;
 
 fn one_writer(arguments: &Arguments, len: usize, writes: usize) -> Done {
-    let mut report = Report::new(format!("W1, one synchronous writer, {len} B"), &arguments.only);
+    let mut report = Report::new(format!("W1, one synchronous writer, {len} B"), &arguments.filter);
     let many = writes * 3;
     for _ in 0..arguments.rounds {
         let place = fresh(&arguments.directory)?;
@@ -73,26 +75,28 @@ fn one_writer(arguments: &Arguments, len: usize, writes: usize) -> Done {
     Ok(())
 }
 
-fn many_writers(
-    arguments: &Arguments,
-    len: usize,
-    writes: usize,
-    runtime: &tokio::runtime::Runtime,
-) -> Done {
-    let title = format!("W2, 64 asynchronous writers, {len} B");
-    let mut report = Report::new(title, &arguments.only);
+/// So many bytes of values fit into a journal of fs.
+const BURST: usize = 12 << 20;
+
+/// As much as the journal of fs holds, so that nothing has to be put in place meanwhile.
+fn bursts(arguments: &Arguments, len: usize, runtime: &tokio::runtime::Runtime) -> Done {
+    let title = format!("W2, 64 asynchronous writers, a burst, {len} B");
+    let mut report = Report::new(title, &arguments.filter);
+    let writes = BURST / (len + 128);
+    let few = arguments.writes;
     for _ in 0..arguments.rounds {
         let place = fresh(&arguments.directory)?;
         let at = place.path();
-        report.add(RAW, || RawAppend::create(at)?.groups(writes * 30, 64, len))?;
-        report
-            .add(LDK_NODE, || runtime.block_on(concurrent(writes, len, LdkNodeWay::create(at)?)))?;
+        report.add(RAW, || RawAppend::create(at)?.groups(writes, 64, len))?;
+        report.add(LDK_NODE, || {
+            runtime.block_on(concurrent(few, len, FEW_KEYS, LdkNodeWay::create(at)?))
+        })?;
         report.add(PERSISTER, || {
-            runtime.block_on(concurrent(writes * 4, len, Persister::create(at)?))
+            runtime.block_on(concurrent(few * 4, len, FEW_KEYS, Persister::create(at)?))
         })?;
         for (name, scheme) in OURS {
             report.add(name, || {
-                runtime.block_on(concurrent(writes * 20, len, Ours::create(scheme, at)?))
+                runtime.block_on(concurrent(writes, len, FEW_KEYS, Ours::create(scheme, at)?))
             })?;
         }
     }
@@ -100,8 +104,27 @@ fn many_writers(
     Ok(())
 }
 
+/// Ten times as much as the journal of fs holds, every key new.
+fn sustained(arguments: &Arguments, len: usize, runtime: &tokio::runtime::Runtime) -> Done {
+    let title = format!("W2, 64 asynchronous writers, sustained, {len} B");
+    let mut report = Report::new(title, &arguments.filter);
+    let writes = 10 * (16 << 20) / (len + 128);
+    for _ in 0..arguments.rounds.min(3) {
+        let place = fresh(&arguments.directory)?;
+        let at = place.path();
+        report.add(RAW, || RawAppend::create(at)?.groups(writes, 64, len))?;
+        for (name, scheme) in OURS {
+            report.add(name, || {
+                runtime.block_on(concurrent(writes, len, usize::MAX, Ours::create(scheme, at)?))
+            })?;
+        }
+    }
+    report.print(&[RAW]);
+    Ok(())
+}
+
 fn lazy_removes(arguments: &Arguments) -> Done {
-    let mut report = Report::new("W5, 1000 lazy removes".into(), &arguments.only);
+    let mut report = Report::new("W5, 1000 lazy removes".into(), &arguments.filter);
     for _ in 0..arguments.rounds {
         let place = fresh(&arguments.directory)?;
         let at = place.path();

@@ -2,17 +2,29 @@
 
 use crate::Measured;
 
+/// What to measure.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Filter {
+    /// Measure only workloads whose title begins like this, for example `W2, 64 asynchronous
+    /// writers, a burst`.
+    #[arg(long, default_value = "")]
+    workload: String,
+    /// Measure only contestants whose name begins like this, for profiles.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
 /// Figures of one workload, by contestant.
 pub struct Report {
     title: String,
-    only: String,
+    filter: Filter,
     figures: Vec<(&'static str, Vec<f64>)>,
 }
 
 impl Report {
-    /// Takes the figures of contestants whose name begins with `only`.
-    pub fn new(title: String, only: &str) -> Self {
-        Self { title, only: only.to_owned(), figures: Vec::new() }
+    /// Takes the figures of contestants that pass the filter, if the workload does.
+    pub fn new(title: String, filter: &Filter) -> Self {
+        Self { title, filter: filter.clone(), figures: Vec::new() }
     }
 
     /// Lets a contestant have its turn.
@@ -21,7 +33,8 @@ impl Report {
         contestant: &'static str,
         measure: impl FnOnce() -> Measured,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        if !contestant.starts_with(&self.only) {
+        let Filter { workload, only } = &self.filter;
+        if !self.title.starts_with(workload) || !contestant.starts_with(only) {
             return Ok(());
         }
         let figure = measure()?;
@@ -34,6 +47,9 @@ impl Report {
 
     /// Prints the medians, each with its ratio to those of the `references`.
     pub fn print(&self, references: &[&str]) {
+        if self.figures.is_empty() {
+            return;
+        }
         println!("\n{}", self.title);
         print!("{:<20} {:>10}", "", "writes/s");
         references.iter().for_each(|name| print!(" {:>18}", format!("to {name}")));
