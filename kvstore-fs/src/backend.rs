@@ -70,7 +70,7 @@ impl FsBackend {
         // Whoever made the directory may have died before that was flushed.
         sync_ancestors(&root).map_err(named)?;
         let mut state = State::default();
-        let mut writer = Writer::new(index(&mut state, scan.files), lock);
+        let mut writer = Writer::new(&root, index(&mut state, scan.files), lock);
         replay(&root, journaled, &mut state, &mut writer)?;
         let state = Arc::new(RwLock::new(state));
         let progress = Arc::new(Progress::new(writer.last_sequence));

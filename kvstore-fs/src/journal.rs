@@ -424,7 +424,10 @@ mod tests {
         let (other, _) = journal();
         let mut mixed = bytes.to_vec();
         let fourth = RING as usize
-            + records[..3].iter().map(|record| padded(record.payload.len()) as usize).sum::<usize>();
+            + records[..3]
+                .iter()
+                .map(|record| padded(record.payload.len()) as usize)
+                .sum::<usize>();
         mixed[fourth..].copy_from_slice(&other[fourth..]);
         assert!(parse(&mixed.into()).is_err(), "records 4 to 8 are of another journal");
     }

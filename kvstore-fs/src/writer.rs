@@ -1,7 +1,6 @@
 //! From a group of mutations to a record in the journal.
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,7 +14,7 @@ use crate::error::{error, named};
 use crate::journal::{Journal, Kind};
 use crate::layout::Layout;
 use crate::record::{self, After, Change, Spooled, Value};
-use crate::spool::{SPOOL, spool_path};
+use crate::spool::Spool;
 
 /// What only the committer changes.
 pub(crate) struct Writer {
@@ -23,21 +22,18 @@ pub(crate) struct Writer {
     pub(crate) last_sequence: u64,
     /// The largest creation number given out.
     pub(crate) last_created: u64,
-    pub(crate) last_spooled: u64,
-    /// Whether the directory of spool files is there, and on the disk.
-    pub(crate) spool_made: bool,
+    pub(crate) spool: Spool,
     pub(crate) checkpoint: Option<JoinHandle<()>>,
     pub(crate) _lock: OwnerLock,
 }
 
 impl Writer {
-    pub(crate) fn new(last_created: u64, lock: OwnerLock) -> Self {
+    pub(crate) fn new(root: &Path, last_created: u64, lock: OwnerLock) -> Self {
         Self {
             journal: None,
             last_sequence: 0,
             last_created,
-            last_spooled: 0,
-            spool_made: false,
+            spool: Spool::new(root),
             checkpoint: None,
             _lock: lock,
         }
@@ -51,10 +47,9 @@ impl FsBackend {
             journal.release(placed);
         }
         let last_created = writer.last_created;
-        let mut spooled = Vec::new();
-        let outcome = self.journal(writer, mutations, &mut spooled);
-        match outcome {
+        match self.journal(writer, mutations) {
             Ok((changes, payload)) => {
+                writer.spool.keep();
                 let pending = self.show(writer.last_sequence, changes, payload);
                 let filling = writer.journal.as_ref().is_some_and(Journal::is_filling);
                 if filling || pending > self.options.pending_bytes {
@@ -65,8 +60,7 @@ impl FsBackend {
             Err(failure) => {
                 writer.last_created = last_created;
                 if !failure.kind().poisons() {
-                    // Nobody will ever name them; one that stays is removed at the next open.
-                    spooled.iter().for_each(|path| drop(fs::remove_file(path)));
+                    writer.spool.discard();
                 }
                 Err(failure)
             }
@@ -78,9 +72,8 @@ impl FsBackend {
         &self,
         writer: &mut Writer,
         mutations: &[Mutation],
-        spooled: &mut Vec<PathBuf>,
     ) -> Result<(Vec<Change>, Option<Spooled>)> {
-        let changes = self.changes(writer, mutations, spooled)?;
+        let changes = self.changes(writer, mutations)?;
         let mut payload_file = None;
         let mut payload = record::encode(&changes);
         if writer.journal.is_none() {
@@ -94,20 +87,16 @@ impl FsBackend {
             self.progress.attach(journal.placer()?);
             writer.journal = Some(journal);
         }
-        let Writer { journal: Some(journal), last_spooled, spool_made, .. } = writer else {
+        let Writer { journal: Some(journal), spool, .. } = writer else {
             return Err(closed());
         };
         let mut kind = Kind::Inline;
         if payload.len() > journal.max_payload() {
-            self.make_spool(spool_made)?;
-            let content = self.spool(last_spooled, &payload, 0, spooled)?;
+            let content = spool.write(&payload, 0)?;
             payload.clear();
             record::encode_spooled(&content, &mut payload);
             kind = Kind::Spooled;
             payload_file = Some(content);
-        }
-        if !spooled.is_empty() {
-            disk::sync_dir(&self.root.join(SPOOL))?;
         }
         if let Some(needed) = journal.needs_placed(payload.len()) {
             self.progress.wait_for(needed)?;
@@ -118,12 +107,7 @@ impl FsBackend {
         Ok((changes, payload_file))
     }
 
-    fn changes(
-        &self,
-        writer: &mut Writer,
-        mutations: &[Mutation],
-        spooled: &mut Vec<PathBuf>,
-    ) -> Result<Vec<Change>> {
+    fn changes(&self, writer: &mut Writer, mutations: &[Mutation]) -> Result<Vec<Change>> {
         let kept = self.kept(mutations);
         let mut changes = Vec::with_capacity(mutations.len());
         for (mutation, kept) in mutations.iter().zip(kept) {
@@ -133,7 +117,7 @@ impl FsBackend {
                 Mutation::Put { value, renew, .. } => {
                     let kept = kept.filter(|_| !renew);
                     let created = kept.unwrap_or_else(|| next_created(&mut writer.last_created));
-                    let value = self.value(writer, value, created, spooled)?;
+                    let value = self.value(&mut writer.spool, value, created)?;
                     After::Value { created, value }
                 }
             };
@@ -170,13 +154,7 @@ impl FsBackend {
         Ok(())
     }
 
-    fn value(
-        &self,
-        writer: &mut Writer,
-        value: &Bytes,
-        created: u64,
-        spooled: &mut Vec<PathBuf>,
-    ) -> Result<Value> {
+    fn value(&self, spool: &mut Spool, value: &Bytes, created: u64) -> Result<Value> {
         if value.len() > MAX_VALUE_LEN {
             let len = value.len();
             let message = format!("{len} bytes are more than the {MAX_VALUE_LEN} that fit");
@@ -185,35 +163,7 @@ impl FsBackend {
         if value.len() < self.options.large_value_bytes {
             return Ok(Value::Inline(value.clone()));
         }
-        self.make_spool(&mut writer.spool_made)?;
-        self.spool(&mut writer.last_spooled, value, created, spooled).map(Value::Spooled)
-    }
-
-    /// Makes the directory of spool files, once and durably.
-    fn make_spool(&self, made: &mut bool) -> Result<()> {
-        if !*made {
-            create_dir_all(&self.root.join(SPOOL)).map_err(named)?;
-            // It may be there since a flush that failed.
-            disk::sync_dir(&self.root)?;
-            *made = true;
-        }
-        Ok(())
-    }
-
-    /// Writes bytes to a file of their own and flushes them.
-    fn spool(
-        &self,
-        last: &mut u64,
-        bytes: &[u8],
-        created: u64,
-        spooled: &mut Vec<PathBuf>,
-    ) -> Result<Spooled> {
-        *last += 1;
-        let path = spool_path(&self.root, *last);
-        spooled.push(path.clone());
-        let file = disk::write_new(&path, bytes, created)?;
-        disk::sync(&file, &path)?;
-        Ok(Spooled { number: *last, len: bytes.len() as u64, crc: crc32fast::hash(bytes) })
+        spool.write(value, created).map(Value::Spooled)
     }
 
     /// Shows what is durable to readers, and gives the bytes that wait to be put in place.

@@ -31,38 +31,76 @@ fn watch(log: &std::path::Path) -> Option<Child> {
     None
 }
 
+/// A store that is watched from its second group on: the journal is in place.
+struct Watched {
+    store: Store<FsBackend>,
+    strace: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Watched {
+    fn open() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let options = FsOptions::new(directory.path().join("store"));
+        let store = Store::open(FsBackend::open(&options).unwrap()).unwrap();
+        store.put_blocking(&id(1000), vec![1; 512]).unwrap();
+        let Some(strace) = watch(&directory.path().join("strace")) else {
+            println!("SKIPPED: strace is not installed, or may not trace here");
+            return None;
+        };
+        Some(Self { store, strace, directory })
+    }
+
+    /// The flushes since it was opened, a line each.
+    fn flushes(mut self) -> Vec<String> {
+        // A mark that the log has come so far.
+        std::fs::write(self.directory.path().join("mark"), "").unwrap();
+        let log = self.directory.path().join("strace");
+        let text = loop {
+            let text = std::fs::read_to_string(&log).unwrap();
+            if text.contains("/mark\"") {
+                break text;
+            }
+            std::thread::yield_now();
+        };
+        self.strace.kill().unwrap();
+        self.strace.wait().unwrap();
+        self.store.close_blocking().unwrap();
+        text.lines().filter(|line| line.contains("sync")).map(str::to_owned).collect()
+    }
+}
+
+fn id(at: usize) -> EntryId {
+    EntryId::new("p", "s", &at.to_string()).unwrap()
+}
+
+fn count(flushes: &[String], call: &str) -> usize {
+    flushes.iter().filter(|line| line.contains(call)).count()
+}
+
+// One test, since the watched process is this one.
 #[test]
-fn a_group_takes_one_fdatasync_and_no_other_flush() {
-    let directory = tempfile::tempdir().unwrap();
-    let options = FsOptions::new(directory.path().join("store"));
-    let store = Store::open(FsBackend::open(&options).unwrap()).unwrap();
-    let id = |at: usize| EntryId::new("p", "s", &at.to_string()).unwrap();
-    // The journal is in place, and the namespaces to come are new to the disk.
-    store.put_blocking(&id(1000), vec![1; 512]).unwrap();
-    let log = directory.path().join("strace");
-    let Some(mut strace) = watch(&log) else {
-        println!("SKIPPED: strace is not installed, or may not trace here");
-        return;
-    };
+fn a_group_takes_one_flush_and_a_large_value_one_more() {
     const GROUPS: usize = 25;
+    let Some(watched) = Watched::open() else { return };
     for at in 0..GROUPS {
-        let batch = store.batch().put(&id(at), vec![1; 512]).put(&id(at + 500), vec![2; 9000]);
+        let batch = watched.store.batch();
+        // Their namespace is new to the disk.
+        let batch = batch.put(&id(at), vec![1; 512]).put(&id(at + 500), vec![2; 9000]);
         batch.remove(&id(1000)).commit_blocking().unwrap();
     }
-    // A mark that the log has come so far.
-    let mark = directory.path().join("mark");
-    std::fs::write(&mark, "").unwrap();
-    let counted = loop {
-        let text = std::fs::read_to_string(&log).unwrap();
-        if text.contains("/mark\"") {
-            break text;
-        }
-        std::thread::yield_now();
-    };
-    strace.kill().unwrap();
-    strace.wait().unwrap();
-    let flushes: Vec<_> = counted.lines().filter(|line| line.contains("sync")).collect();
-    let data = flushes.iter().filter(|line| line.contains("fdatasync(")).count();
-    assert_eq!((data, flushes.len()), (GROUPS, GROUPS), "{flushes:#?}");
-    store.close_blocking().unwrap();
+    let flushes = watched.flushes();
+    assert_eq!((count(&flushes, "fdatasync("), flushes.len()), (GROUPS, GROUPS), "{flushes:#?}");
+
+    let Some(watched) = Watched::open() else { return };
+    for at in 0..GROUPS {
+        watched.store.put_blocking(&id(at), vec![3; 300 << 10]).unwrap();
+    }
+    let flushes = watched.flushes();
+    // The root when their directory was made, and again as it might have been there; and the names
+    // of 1, 1, 2, 4, 8 and 16 files.
+    let directories = 2 + 6;
+    assert_eq!(count(&flushes, "fdatasync("), GROUPS, "{flushes:#?}");
+    assert_eq!(count(&flushes, " fsync("), GROUPS + directories, "{flushes:#?}");
+    assert_eq!(flushes.len(), 2 * GROUPS + directories, "{flushes:#?}");
 }
