@@ -60,14 +60,15 @@ const FEW: usize = 8;
 pub(crate) enum Flusher {
     /// Each as soon as it is written.
     OneByOne,
-    /// All at the end, through the directory that was opened before the first of them: errors of
-    /// writing are reported to those who had the file system open by then.
+    /// All at the end, where the file system is known to take such a flush, through the directory
+    /// that was opened before the first of them: errors of writing are reported to those who had
+    /// the file system open by then.
     AtOnce(File, std::path::PathBuf),
 }
 
 impl Flusher {
     pub(crate) fn new(root: &Path, files: usize) -> Result<Self> {
-        if files <= FEW || cfg!(not(target_os = "linux")) {
+        if files <= FEW || !flushes_at_once(root) {
             return Ok(Self::OneByOne);
         }
         let directory = File::open(root).map_err(|source| io("flush", root, source))?;
@@ -120,7 +121,37 @@ pub(crate) fn warn_of_file_system(root: &Path) {
     }
 }
 
-/// **Source**: the numbers of `statfs(2)`.
+/// Whether `syncfs` flushes the file system under `root`. Others may never be told: a file system in
+/// user space is only if its server asked for that, and one over a network may pass nothing on.
+#[cfg(target_os = "linux")]
+fn flushes_at_once(root: &Path) -> bool {
+    const FILE_SYSTEMS: &[u64] = &[
+        0xef53,      // ext2, ext3, ext4
+        0x5846_5342, // xfs
+        0x9123_683e, // btrfs
+        0xf2f5_2010, // f2fs
+        0x2fc1_2fc1, // zfs
+        0xca45_1a4e, // bcachefs
+        0x0102_1994, // tmpfs, which has nothing to flush
+    ];
+    magic(root).is_some_and(|number| FILE_SYSTEMS.contains(&number))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn flushes_at_once(_root: &Path) -> bool {
+    false
+}
+
+/// The number by which the system knows the kind of a file system.
+///
+/// **Source**: `statfs(2)`.
+#[cfg(target_os = "linux")]
+fn magic(root: &Path) -> Option<u64> {
+    let found = rustix::fs::statfs(root).ok()?.f_type;
+    // Negative where a long has 32 bits.
+    Some(found as u64 & 0xffff_ffff)
+}
+
 #[cfg(target_os = "linux")]
 fn untrusted(root: &Path) -> Option<&'static str> {
     const FILE_SYSTEMS: &[(u64, &str)] = &[
@@ -135,8 +166,7 @@ fn untrusted(root: &Path) -> Option<&'static str> {
         (0x8584_58f6, "ramfs"),
         (0x794c_7630, "overlayfs"),
     ];
-    let found = rustix::fs::statfs(root).ok()?.f_type;
-    let number = u64::try_from(found).ok()? & 0xffff_ffff;
+    let number = magic(root)?;
     FILE_SYSTEMS.iter().find(|(known, _)| *known == number).map(|(_, name)| *name)
 }
 
