@@ -8,6 +8,8 @@ pub mod laws;
 pub mod ldk;
 
 mod model;
+#[cfg(all(feature = "power-loss", target_os = "linux"))]
+pub mod power_loss;
 mod small_disk;
 mod strategies;
 mod support;

@@ -73,6 +73,12 @@ pub(crate) fn within_patience<T: Send + 'static>(
     }
 }
 
+/// A seed that is another one each time.
+pub(crate) fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(())
+}
+
 /// Keeps two threads in step, so that one cannot be done before the other has begun.
 #[derive(Default)]
 pub(crate) struct Pace {

@@ -6,7 +6,7 @@ use kvstore_core::{Batch, Namespace, PageToken, QueueOptions, Store, Ticket};
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
 use crate::strategies::{Names, Operation, operations};
-use crate::support::{controlled, id, namespace};
+use crate::support::{controlled, fresh_seed, id, namespace};
 use crate::{Control, Controlled, Fixture, Model};
 
 /// Sequences of puts, removes, batches and reopenings leave what the model holds: values, lists,
@@ -21,11 +21,6 @@ pub fn random_operations_agree_with_the_model<F: Fixture>() {
     for seed in [20_261_123, fresh] {
         run_cases::<F>(seed, u32::try_from(cases).unwrap_or(u32::MAX));
     }
-}
-
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(())
 }
 
 fn run_cases<F: Fixture>(seed: u64, cases: u32) {

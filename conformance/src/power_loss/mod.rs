@@ -1,0 +1,354 @@
+//! Crash states of a store on local files: what a loss of power or a kill may leave, at every
+//! operation.
+//!
+//! The store runs on a file system in memory (FUSE) that records every change and every flush, in
+//! one sequence with what was submitted and acknowledged. From the recording the files are rebuilt
+//! as a crash may leave them, under each [`Model`], and the store is opened there. It must hold what
+//! a prefix of the submissions left, with everything that was acknowledged (contract O5, B1, P1),
+//! open without a repair step (P2), and take another write.
+//!
+//! [`power_loss_suite!`](crate::power_loss_suite) makes tests of all that:
+//!
+//! ```no_run
+//! # fn main() {}
+//! mod power_loss {
+//!     # use kvstore_core::{MemoryBackend, Result};
+//!     # fn open(directory: &std::path::Path) -> Result<MemoryBackend> { Ok(MemoryBackend::new()) }
+//!     conformance::power_loss_suite!(open);
+//! }
+//! ```
+//!
+//! **Limits**: `sync(2)`, `syncfs` and `sync_file_range` do not reach a file system of this kind,
+//! so they count as no flush. Memory that is mapped for writing is seen late. Damage that a flushed
+//! disk does later, and disks that lie about flushes, are not modelled.
+
+mod choice;
+mod content;
+mod disk;
+mod history;
+mod oracle;
+mod ordered;
+mod recording;
+mod session;
+mod state;
+mod tree;
+mod weak;
+mod workload;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{env, fmt, io};
+
+use kvstore_core::{Backend, Result};
+use tempfile::TempDir;
+
+use choice::{Keep, Random};
+use oracle::{Opener, examine};
+use recording::Phase;
+use session::Session;
+use state::{Crash, Walk, moments};
+use tree::Tree;
+
+pub use state::Model;
+pub use workload::Workload;
+
+/// What the store is doing when it crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Making itself on an empty directory, up to its first writes.
+    Creation,
+    /// Writing.
+    Writes,
+    /// Opening after a crash, the first writes after it, and the close.
+    Recovery,
+    /// Closing.
+    Close,
+}
+
+/// How a store is crashed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Check {
+    /// What it is doing.
+    pub part: Part,
+    /// What is done to it before.
+    pub workload: Workload,
+    /// Fixes the workload and the states; threads of the store may still take turns differently.
+    pub seed: u64,
+    /// How many states are tried.
+    pub states: usize,
+}
+
+/// What a [`Check`] found.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many states were tried, by model in the order of [`Model`].
+    pub tried: [usize; 3],
+    /// Those in which the store was not what it must be.
+    pub bad: Vec<Bad>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// A state in which the store is not what it must be.
+#[non_exhaustive]
+pub struct Bad {
+    /// What survived the crash.
+    pub model: Model,
+    /// What is wrong.
+    pub says: String,
+    crash: Crash,
+    tree: Tree,
+}
+
+impl Check {
+    /// The default workload and number of states for a part.
+    #[must_use]
+    pub fn new(part: Part, seed: u64) -> Self {
+        let steps = match part {
+            Part::Creation => 2,
+            Part::Writes => 40,
+            Part::Recovery | Part::Close => 12,
+        };
+        Self { part, workload: Workload::new(steps), seed, states: 100 }
+    }
+
+    /// Replaces the workload.
+    #[must_use]
+    pub fn workload(mut self, workload: Workload) -> Self {
+        self.workload = workload;
+        self
+    }
+
+    /// Sets how many states are tried.
+    #[must_use]
+    pub fn states(mut self, states: usize) -> Self {
+        self.states = states;
+        self
+    }
+
+    /// Runs a store, crashes it and opens it in each state. `open` opens the store whose files are
+    /// in the directory, or makes it there.
+    ///
+    /// # Panics
+    /// If the store fails although nothing crashed.
+    pub fn run<B: Backend>(
+        &self,
+        open: impl Fn(&Path) -> Result<B> + Send + Sync + 'static,
+    ) -> Report {
+        let begun = Instant::now();
+        let opener = Opener::new(open);
+        let first = session::first(&opener, self.workload, self.seed);
+        let first = first.unwrap_or_else(|says| panic!("without a crash, {says}; {self}"));
+        let mut report = Report::default();
+        let recording = &first.recording;
+        match self.part {
+            Part::Creation => {
+                self.sample(&opener, &first, moments(recording, None, 0), self.states, &mut report)
+            }
+            Part::Writes => {
+                let moments = moments(recording, Some(Phase::Writes), 0);
+                self.sample(&opener, &first, moments, self.states, &mut report);
+            }
+            Part::Close => {
+                let moments = moments(recording, Some(Phase::Close), 0);
+                self.sample(&opener, &first, moments, self.states, &mut report);
+            }
+            Part::Recovery => self.recover(&opener, &first, &mut report),
+        }
+        report.elapsed = begun.elapsed();
+        report
+    }
+
+    /// Opens the store in a sample of the states that a crash at these moments may leave.
+    fn sample(
+        &self,
+        opener: &Opener,
+        session: &Session,
+        moments: Vec<usize>,
+        states: usize,
+        report: &mut Report,
+    ) {
+        let mut walk = Walk::new(&session.recording);
+        for crash in crashes(&moments, states, self.seed) {
+            let state = walk.state(crash);
+            report.tried[crash.model as usize] += 1;
+            if let Err(says) = examine(opener, &state, &session.history) {
+                report.bad.push(Bad { model: crash.model, says, crash, tree: state.tree });
+            }
+        }
+    }
+
+    /// Crashes the store, and crashes it again while it recovers.
+    fn recover(&self, opener: &Opener, first: &Session, report: &mut Report) {
+        const PER_RECOVERY: usize = 20;
+        let moments = moments(&first.recording, None, 0);
+        let mut walk = Walk::new(&first.recording);
+        for crash in crashes(&moments, self.states.div_ceil(PER_RECOVERY), self.seed) {
+            let state = walk.state(crash);
+            match session::again(opener, first, &state) {
+                Ok((second, begun)) => {
+                    let moments = state::moments(&second.recording, None, begun);
+                    self.sample(opener, &second, moments, PER_RECOVERY, report);
+                }
+                Err(says) => {
+                    report.tried[crash.model as usize] += 1;
+                    report.bad.push(Bad { model: crash.model, says, crash, tree: state.tree });
+                }
+            }
+        }
+    }
+}
+
+/// A sample of the crashes at these moments, in their order: each with nothing, everything and some
+/// of what was not flushed.
+fn crashes(moments: &[usize], states: usize, seed: u64) -> Vec<Crash> {
+    let mut random = Random::new(seed);
+    let mut crashes = Vec::new();
+    while crashes.len() < states && !moments.is_empty() {
+        for after in moments.iter().copied() {
+            for model in Model::ALL {
+                let keeps = [
+                    Keep::Nothing,
+                    Keep::Everything,
+                    Keep::Some(random.next()),
+                    Keep::Some(random.next()),
+                ];
+                let keeps = if model == Model::Killed { &keeps[..1] } else { &keeps[..] };
+                crashes.extend(keeps.iter().map(|keep| Crash { after, model, keep: *keep }));
+            }
+        }
+    }
+    for at in 0..states.min(crashes.len()) {
+        let other = at + random.below(crashes.len() - at);
+        crashes.swap(at, other);
+    }
+    crashes.truncate(states);
+    crashes.sort_by_key(|crash| crash.after);
+    crashes
+}
+
+/// Whether recordings can be made here; says so if not.
+#[must_use]
+#[allow(clippy::print_stdout, reason = "a skipped test says so")]
+pub fn is_possible() -> bool {
+    match disk::Disk::mount(Tree::new()) {
+        Ok(_) => true,
+        Err(error) => {
+            println!("SKIPPED: no file system can be mounted by FUSE ({error}); run as root");
+            false
+        }
+    }
+}
+
+/// Fails if the store is not what it must be after some crash; the state is kept for a look.
+///
+/// Runs with two fixed seeds and with a fresh one, which is printed: `POWER_LOSS_SEED` repeats it.
+/// `POWER_LOSS_STATES` sets how many states there are for each seed, 100 by default.
+///
+/// # Panics
+/// If a state is bad.
+#[allow(clippy::print_stdout, reason = "a test says what it did")]
+pub fn check<B: Backend>(
+    part: Part,
+    open: impl Fn(&Path) -> Result<B> + Clone + Send + Sync + 'static,
+) {
+    if !is_possible() {
+        return;
+    }
+    let number = |name| env::var(name).ok().and_then(|text: String| text.parse().ok());
+    let fresh = number("POWER_LOSS_SEED").unwrap_or_else(crate::support::fresh_seed);
+    for seed in [20_261_123, 7, fresh] {
+        let mut check = Check::new(part, seed);
+        check.states = number("POWER_LOSS_STATES").map_or(check.states, |states| states as usize);
+        println!("{check}");
+        let report = check.run(open.clone());
+        println!("{report}");
+        if let Some(bad) = report.bad.first() {
+            let kept = bad.keep().unwrap_or_else(|error| PathBuf::from(error.to_string()));
+            panic!("{report}\n{bad}\nthe state is kept in {}\n{check}", kept.display());
+        }
+    }
+}
+
+impl Bad {
+    /// Writes the state to a new directory that stays.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn keep(&self) -> io::Result<PathBuf> {
+        let directory = tempfile::Builder::new().prefix("power-loss-").tempdir()?;
+        self.tree.write_to(directory.path())?;
+        Ok(directory.keep())
+    }
+}
+
+impl Report {
+    /// How many states were tried.
+    #[must_use]
+    pub fn states(&self) -> usize {
+        self.tried.iter().sum()
+    }
+
+    /// How many states of a model were bad.
+    #[must_use]
+    pub fn bad_of(&self, model: Model) -> usize {
+        self.bad.iter().filter(|bad| bad.model == model).count()
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { part, seed, states, .. } = self;
+        write!(f, "{part:?} with POWER_LOSS_SEED={seed} POWER_LOSS_STATES={states}")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (model, tried) in Model::ALL.into_iter().zip(self.tried) {
+            write!(f, "{model}: {} of {tried} states bad, ", self.bad_of(model))?;
+        }
+        let rate = self.states() as f64 / self.elapsed.as_secs_f64();
+        write!(f, "{rate:.0} states a second")
+    }
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, says, crash, .. } = self;
+        write!(f, "{model} state after operation {} ({:?}): {says}", crash.after, crash.keep)
+    }
+}
+
+impl fmt::Debug for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A new directory, in memory if the system has a place for that.
+fn place() -> io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix("power-loss-");
+    builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir())
+}
+
+/// Makes a test of every [`Part`] for the store that a function opens in a directory.
+#[macro_export]
+macro_rules! power_loss_suite {
+    ($open:expr) => {
+        $crate::power_loss_suite!(@part creation, Creation, $open);
+        $crate::power_loss_suite!(@part writes, Writes, $open);
+        $crate::power_loss_suite!(@part recovery, Recovery, $open);
+        $crate::power_loss_suite!(@part close, Close, $open);
+    };
+    (@part $name:ident, $part:ident, $open:expr) => {
+        /// P1, P2, O5 and B1: a crash leaves a prefix of the submissions.
+        #[test]
+        fn $name() {
+            $crate::power_loss::check($crate::power_loss::Part::$part, $open);
+        }
+    };
+}

@@ -1,0 +1,75 @@
+//! A disk under a file system that keeps the order of metadata, as ext4 does.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::choice::Choice;
+use super::content::{Edit, Layers};
+use super::recording::{Change, Flush};
+use super::tree::{Content, Number, Tree};
+
+/// Names and attributes survive as a prefix of their changes; any flush that has metadata to write
+/// commits all that came before it.
+///
+/// A file's length is written with its data, as with ext4's delayed allocation: where the length is
+/// there, so are the bytes that made the file longer, but both may come later than a rename. That
+/// ext4 hurries when a rename replaces a file is left out.
+pub(super) struct Ordered {
+    committed: Tree,
+    pending: Vec<Change>,
+    files: HashMap<Number, Layers>,
+}
+
+impl Ordered {
+    pub(super) fn new(start: &Tree) -> Self {
+        let files = start
+            .nodes
+            .iter()
+            .filter_map(|(number, node)| Some((*number, Layers::new(node.bytes().cloned()?))));
+        Self { committed: start.clone(), pending: Vec::new(), files: files.collect() }
+    }
+
+    pub(super) fn change(&mut self, change: &Change) {
+        let (number, modified, edit) = match change {
+            Change::Write { number, offset, bytes, modified } => {
+                (*number, *modified, Edit::Write(*offset, bytes.clone()))
+            }
+            Change::Resize { number, len, modified } => (*number, *modified, Edit::Resize(*len)),
+            _ => {
+                self.pending.push(change.clone());
+                return;
+            }
+        };
+        self.files.entry(number).or_default().edit(edit);
+        self.pending.push(Change::Attributes { number, mode: None, modified: Some(modified) });
+    }
+
+    pub(super) fn flush(&mut self, flush: Flush) {
+        let commits = match flush {
+            Flush::Directory(_) => true,
+            Flush::File { number, data_only } => {
+                let is_new = !self.committed.nodes.contains_key(&number);
+                let layers = self.files.entry(number).or_default();
+                let commits = !data_only || is_new || layers.is_resized();
+                layers.flush();
+                commits
+            }
+        };
+        if commits {
+            self.pending.drain(..).for_each(|change| self.committed.apply(&change));
+        }
+    }
+
+    pub(super) fn crash(&self, choice: &mut Choice) -> Tree {
+        let mut tree = self.committed.clone();
+        let survivors = choice.survivors(self.pending.len());
+        self.pending[..survivors].iter().for_each(|change| tree.apply(change));
+        tree.prune();
+        let files: BTreeMap<_, _> = self.files.iter().collect();
+        for (number, layers) in files {
+            if let Some(node) = tree.nodes.get_mut(number) {
+                node.content = Content::File(layers.crash(choice, true));
+            }
+        }
+        tree
+    }
+}

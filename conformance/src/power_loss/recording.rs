@@ -1,0 +1,140 @@
+//! What happened, in the order in which it did.
+
+use std::ffi::OsString;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::tree::{Number, Tree};
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Change(Change),
+    Flush(Flush),
+    Mark(Mark),
+}
+
+/// An operation that changed a file, a directory or a name.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Make {
+        parent: Number,
+        name: OsString,
+        number: Number,
+        directory: bool,
+        mode: u32,
+        modified: SystemTime,
+    },
+    Write {
+        number: Number,
+        offset: usize,
+        bytes: Arc<[u8]>,
+        modified: SystemTime,
+    },
+    Resize {
+        number: Number,
+        len: usize,
+        modified: SystemTime,
+    },
+    Attributes {
+        number: Number,
+        mode: Option<u32>,
+        modified: Option<SystemTime>,
+    },
+    /// A name leads to another node, or to none: a link, an unlink, a removed directory.
+    Name {
+        parent: Number,
+        name: OsString,
+        number: Option<Number>,
+    },
+    Rename {
+        from: (Number, OsString),
+        to: (Number, OsString),
+        number: Number,
+    },
+}
+
+/// A flush that the system was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flush {
+    /// `fsync`, or `fdatasync`, which leaves times out.
+    File {
+        number: Number,
+        data_only: bool,
+    },
+    Directory(Number),
+}
+
+/// What the one who uses the store knows; numbers are those of the history's contents.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mark {
+    /// From now on this content may be found after a crash.
+    Submitted(usize),
+    /// From now on this content or a later one must be.
+    Acknowledged(usize),
+    Phase(Phase),
+}
+
+/// What the store was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Writes,
+    Close,
+}
+
+/// A tree as it was, all of it on the disk, and what happened from there on.
+#[derive(Clone, Debug)]
+pub(super) struct Recording {
+    pub(super) start: Tree,
+    pub(super) events: Vec<Event>,
+}
+
+/// The files as they are now, and the recording that led there; clones share both.
+#[derive(Clone)]
+pub(super) struct Recorder(Arc<Mutex<Live>>);
+
+pub(super) struct Live {
+    pub(super) tree: Tree,
+    events: Vec<Event>,
+}
+
+impl Recorder {
+    pub(super) fn new(tree: Tree) -> Self {
+        Self(Arc::new(Mutex::new(Live { tree, events: Vec::new() })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Live> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the content with this number is about to be submitted.
+    pub(super) fn submitted(&self, content: usize) {
+        self.lock().events.push(Event::Mark(Mark::Submitted(content)));
+    }
+
+    /// Says that the content with this number was acknowledged, or shown.
+    pub(super) fn acknowledged(&self, content: usize) {
+        self.lock().events.push(Event::Mark(Mark::Acknowledged(content)));
+    }
+
+    pub(super) fn phase(&self, phase: Phase) {
+        self.lock().events.push(Event::Mark(Mark::Phase(phase)));
+    }
+
+    /// What was recorded so far.
+    pub(super) fn events(&self) -> Vec<Event> {
+        self.lock().events.clone()
+    }
+}
+
+impl Live {
+    pub(super) fn change(&mut self, change: Change) {
+        self.tree.apply(&change);
+        self.events.push(Event::Change(change));
+    }
+
+    pub(super) fn flush(&mut self, flush: Flush) {
+        self.events.push(Event::Flush(flush));
+    }
+}

@@ -1,0 +1,128 @@
+//! The states that a crash can leave, by model.
+
+use std::fmt;
+
+use super::choice::{Choice, Keep};
+use super::ordered::Ordered;
+use super::recording::{Event, Mark, Phase, Recording};
+use super::tree::Tree;
+use super::weak::Weak;
+
+/// What survives a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// A loss of power on a disk that owes only what was flushed: every change of a name and every
+    /// 512 bytes of a file that were not may be there or not, each by itself.
+    Weak,
+    /// A loss of power on a file system that keeps the order of its metadata, as ext4 with
+    /// `data=ordered` does.
+    Ordered,
+    /// The process is killed: everything written is there.
+    Killed,
+}
+
+impl Model {
+    pub(super) const ALL: [Self; 3] = [Self::Weak, Self::Ordered, Self::Killed];
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Weak => "weak",
+            Self::Ordered => "ordered",
+            Self::Killed => "killed",
+        };
+        f.write_str(name)
+    }
+}
+
+/// A crash: after so many events, under a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Crash {
+    pub(super) after: usize,
+    pub(super) model: Model,
+    pub(super) keep: Keep,
+}
+
+/// A state that a crash left, and what may be found in it.
+pub(super) struct State {
+    pub(super) crash: Crash,
+    pub(super) tree: Tree,
+    /// Numbers of the contents that may be found.
+    pub(super) allowed: std::ops::RangeInclusive<usize>,
+}
+
+/// Goes through a recording from its start, and knows at each event what a crash could leave.
+pub(super) struct Walk<'a> {
+    recording: &'a Recording,
+    at: usize,
+    live: Tree,
+    weak: Weak,
+    ordered: Ordered,
+    acknowledged: usize,
+    submitted: usize,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(recording: &'a Recording) -> Self {
+        let start = &recording.start;
+        Self {
+            recording,
+            at: 0,
+            live: start.clone(),
+            weak: Weak::new(start),
+            ordered: Ordered::new(start),
+            acknowledged: 0,
+            submitted: 0,
+        }
+    }
+
+    /// The state after a crash that does not come before the one asked for last.
+    pub(super) fn state(&mut self, crash: Crash) -> State {
+        while self.at < crash.after {
+            self.step(&self.recording.events[self.at]);
+            self.at += 1;
+        }
+        let mut choice = Choice::new(crash.keep);
+        let tree = match crash.model {
+            Model::Weak => self.weak.crash(&mut choice),
+            Model::Ordered => self.ordered.crash(&mut choice),
+            Model::Killed => self.live.clone(),
+        };
+        State { crash, tree, allowed: self.acknowledged..=self.submitted }
+    }
+
+    fn step(&mut self, event: &Event) {
+        match event {
+            Event::Change(change) => {
+                self.live.apply(change);
+                self.weak.change(change);
+                self.ordered.change(change);
+            }
+            Event::Flush(flush) => {
+                self.weak.flush(*flush);
+                self.ordered.flush(*flush);
+            }
+            Event::Mark(Mark::Submitted(content)) => self.submitted = *content,
+            Event::Mark(Mark::Acknowledged(content)) => {
+                self.acknowledged = self.acknowledged.max(*content);
+            }
+            Event::Mark(Mark::Phase(_)) => {}
+        }
+    }
+}
+
+/// The numbers of events after which a crash falls into a phase.
+pub(super) fn moments(recording: &Recording, wanted: Option<Phase>, from: usize) -> Vec<usize> {
+    let mut phase = Phase::Open;
+    let mut moments = Vec::new();
+    for (at, event) in recording.events.iter().enumerate() {
+        if let Event::Mark(Mark::Phase(begun)) = event {
+            phase = *begun;
+        }
+        if at >= from && wanted.is_none_or(|wanted| wanted == phase) {
+            moments.push(at + 1);
+        }
+    }
+    moments
+}
