@@ -10,13 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem,
-    FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite, Request, TimeOrNow, WriteFlags,
+    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use tempfile::TempDir;
 
 use super::recording::{Change, Flush, Live, Recorder};
+use super::shared_memory::{self, SharedMemory};
 use super::tree::{Content, Number, Tree};
 
 /// The system may remember what it was told: nothing changes behind its back.
@@ -44,7 +45,11 @@ impl Disk {
             MountOption::NoAtime,
         ];
         let made = directory.path().metadata()?;
-        let files = Files { recorder: recorder.clone(), owner: (made.uid(), made.gid()) };
+        let files = Files {
+            recorder: recorder.clone(),
+            owner: (made.uid(), made.gid()),
+            shared: SharedMemory::default(),
+        };
         let session = Some(fuser::spawn_mount(files, directory.path(), &config)?);
         Ok(Self { session, directory, recorder })
     }
@@ -74,6 +79,7 @@ struct Files {
     recorder: Recorder,
     /// User and group of everything.
     owner: (u32, u32),
+    shared: SharedMemory,
 }
 
 impl Files {
@@ -82,7 +88,9 @@ impl Files {
     }
 
     fn attributes(&self, number: Number) -> Option<FileAttr> {
-        attributes(&self.live().tree, number, self.owner)
+        let mut found = attributes(&self.live().tree, number, self.owner)?;
+        found.size = self.shared.len(number).unwrap_or(found.size);
+        Some(found)
     }
 
     fn entry(&self, number: Number, reply: ReplyEntry) {
@@ -121,6 +129,13 @@ impl Files {
         Ok(())
     }
 
+    fn no_shared_memory(&self, error: &io::Error) -> Errno {
+        self.live().missing = Some(format!(
+            "files for shared memory need root and Linux 6.9 with FUSE passthrough: {error}"
+        ));
+        Errno::EOPNOTSUPP
+    }
+
     fn flushed(&self, flush: Flush, reply: ReplyEmpty) {
         self.live().flush(flush);
         reply.ok();
@@ -136,7 +151,9 @@ fn is_free(live: &Live, number: Number) -> bool {
 fn attributes(tree: &Tree, number: Number, owner: (u32, u32)) -> Option<FileAttr> {
     let node = tree.nodes.get(&number)?;
     let (kind, size, nlink) = match &node.content {
-        Content::File(bytes) => (FileType::RegularFile, bytes.len() as u64, tree.links(number)),
+        Content::File(bytes) => {
+            (FileType::RegularFile, bytes.len() as u64, tree.names_of(number).count() as u32)
+        }
         Content::Directory(_) => (FileType::Directory, 4096, 2),
     };
     Some(FileAttr {
@@ -159,6 +176,14 @@ fn attributes(tree: &Tree, number: Number, owner: (u32, u32)) -> Option<FileAttr
 }
 
 impl Filesystem for Files {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Only shared memory needs it, and says so where it is missing.
+        if config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok() {
+            let _ = config.set_max_stack_depth(1);
+        }
+        Ok(())
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.live().tree.lookup(parent.0, name);
         match found {
@@ -193,7 +218,7 @@ impl Filesystem for Files {
         reply: ReplyAttr,
     ) {
         let mut live = self.live();
-        if let Some(size) = size {
+        if let Some(size) = size.filter(|size| !self.shared.resize(ino.0, *size)) {
             let (len, modified) = (size as usize, SystemTime::now());
             live.change(Change::Resize { number: ino.0, len, modified });
         }
@@ -237,17 +262,30 @@ impl Filesystem for Files {
         let Some(number) = self.make(parent, name, mode & !umask, false) else {
             return reply.error(Errno::EEXIST);
         };
-        match self.attributes(number) {
-            Some(made) => {
-                let (generation, handle) = (Generation(0), FileHandle(0));
-                reply.created(&REMEMBERED, &made, generation, handle, FopenFlags::FOPEN_KEEP_CACHE);
+        let Some(made) = self.attributes(number) else { return reply.error(Errno::ENOENT) };
+        let (ttl, generation, handle) = (&REMEMBERED, Generation(0), FileHandle(0));
+        if !shared_memory::is_name(name) {
+            let flags = FopenFlags::FOPEN_KEEP_CACHE;
+            return reply.created(ttl, &made, generation, handle, flags);
+        }
+        match self.shared.backing(number, |file| reply.open_backing(file)) {
+            Ok(id) => {
+                let flags = FopenFlags::empty();
+                reply.created_passthrough(ttl, &made, generation, handle, flags, &id);
             }
-            None => reply.error(Errno::ENOENT),
+            Err(error) => reply.error(self.no_shared_memory(&error)),
         }
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let handle = FileHandle(0);
+        if !self.live().tree.names_of(ino.0).any(shared_memory::is_name) {
+            return reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE);
+        }
+        match self.shared.backing(ino.0, |file| reply.open_backing(file)) {
+            Ok(id) => reply.opened_passthrough(handle, FopenFlags::empty(), &id),
+            Err(error) => reply.error(self.no_shared_memory(&error)),
+        }
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -30,14 +30,16 @@ mod oracle;
 mod ordered;
 mod recording;
 mod session;
+mod shared_memory;
 mod state;
 mod tree;
 mod weak;
 mod workload;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{env, fmt, io};
+use std::{env, fmt, io, thread};
 
 use kvstore_core::{Backend, Result};
 use tempfile::TempDir;
@@ -45,8 +47,8 @@ use tempfile::TempDir;
 use choice::{Keep, Random};
 use oracle::{Opener, examine};
 use recording::Phase;
-use session::Session;
-use state::{Crash, Walk, moments};
+use session::{Failure, Session};
+use state::{Crash, State, Walk, moments};
 use tree::Tree;
 
 pub use state::Model;
@@ -89,6 +91,8 @@ pub struct Report {
     pub bad: Vec<Bad>,
     /// How long it took.
     pub elapsed: Duration,
+    /// Why nothing was tried, if the system cannot do what the store needs.
+    pub skipped: Option<String>,
 }
 
 /// A state in which the store is not what it must be.
@@ -140,8 +144,15 @@ impl Check {
         let begun = Instant::now();
         let opener = Opener::new(open);
         let first = session::first(&opener, self.workload, self.seed);
-        let first = first.unwrap_or_else(|says| panic!("without a crash, {says}; {self}"));
         let mut report = Report::default();
+        let first = match first {
+            Ok(first) => first,
+            Err(Failure::Missing(what)) => {
+                report.skipped = Some(what);
+                return report;
+            }
+            Err(Failure::Store(says)) => panic!("without a crash, {says}; {self}"),
+        };
         let recording = &first.recording;
         match self.part {
             Part::Creation => {
@@ -170,14 +181,22 @@ impl Check {
         states: usize,
         report: &mut Report,
     ) {
-        let mut walk = Walk::new(&session.recording);
-        for crash in crashes(&moments, states, self.seed) {
-            let state = walk.state(crash);
-            report.tried[crash.model as usize] += 1;
-            if let Err(says) = examine(opener, &state, &session.history) {
-                report.bad.push(Bad { model: crash.model, says, crash, tree: state.tree });
+        // Stores wait for the disk much of the time, if only for that of the root directory.
+        const AT_ONCE: usize = 4;
+        let crashes = crashes(&moments, states, self.seed).into_iter();
+        let due = Mutex::new((Walk::new(&session.recording), crashes));
+        let next = || {
+            let (walk, crashes) = &mut *due.lock().unwrap_or_else(PoisonError::into_inner);
+            crashes.next().map(|crash| walk.state(crash))
+        };
+        let report = Mutex::new(report);
+        let work = || {
+            while let Some(state) = next() {
+                let outcome = examine(opener, &state, &session.history);
+                report.lock().unwrap_or_else(PoisonError::into_inner).add(state, outcome.err());
             }
-        }
+        };
+        thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(work))));
     }
 
     /// Crashes the store, and crashes it again while it recovers.
@@ -192,10 +211,7 @@ impl Check {
                     let moments = state::moments(&second.recording, None, begun);
                     self.sample(opener, &second, moments, PER_RECOVERY, report);
                 }
-                Err(says) => {
-                    report.tried[crash.model as usize] += 1;
-                    report.bad.push(Bad { model: crash.model, says, crash, tree: state.tree });
-                }
+                Err(says) => report.add(state, Some(says)),
             }
         }
     }
@@ -265,6 +281,9 @@ pub fn check<B: Backend>(
         println!("{check}");
         let report = check.run(open.clone());
         println!("{report}");
+        if report.skipped.is_some() {
+            return;
+        }
         if let Some(bad) = report.bad.first() {
             let kept = bad.keep().unwrap_or_else(|error| PathBuf::from(error.to_string()));
             panic!("{report}\n{bad}\nthe state is kept in {}\n{check}", kept.display());
@@ -285,6 +304,12 @@ impl Bad {
 }
 
 impl Report {
+    fn add(&mut self, state: State, says: Option<String>) {
+        let State { crash, tree, .. } = state;
+        self.tried[crash.model as usize] += 1;
+        self.bad.extend(says.map(|says| Bad { model: crash.model, says, crash, tree }));
+    }
+
     /// How many states were tried.
     #[must_use]
     pub fn states(&self) -> usize {
@@ -307,6 +332,9 @@ impl fmt::Display for Check {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.skipped {
+            return write!(f, "SKIPPED: {why}");
+        }
         for (model, tried) in Model::ALL.into_iter().zip(self.tried) {
             write!(f, "{model}: {} of {tried} states bad, ", self.bad_of(model))?;
         }

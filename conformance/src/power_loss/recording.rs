@@ -97,11 +97,13 @@ pub(super) struct Recorder(Arc<Mutex<Live>>);
 pub(super) struct Live {
     pub(super) tree: Tree,
     events: Vec<Event>,
+    /// What the system cannot do here and the store asked for.
+    pub(super) missing: Option<String>,
 }
 
 impl Recorder {
     pub(super) fn new(tree: Tree) -> Self {
-        Self(Arc::new(Mutex::new(Live { tree, events: Vec::new() })))
+        Self(Arc::new(Mutex::new(Live { tree, events: Vec::new(), missing: None })))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Live> {

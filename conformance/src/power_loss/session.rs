@@ -17,24 +17,36 @@ pub(super) struct Session {
     pub(super) history: Arc<History>,
 }
 
+/// Why there is no recording.
+pub(super) enum Failure {
+    /// The store fails although nothing crashed.
+    Store(String),
+    /// The system cannot do what the store asked for.
+    Missing(String),
+}
+
 /// Creates a store, runs a workload and closes it.
 ///
 /// # Errors
-/// What fails although nothing crashed.
-pub(super) fn first(opener: &Opener, workload: Workload, seed: u64) -> Result<Session, String> {
+/// What fails, though nothing crashed.
+pub(super) fn first(opener: &Opener, workload: Workload, seed: u64) -> Result<Session, Failure> {
     let mut history = History::new();
     let plan = workload.plan(seed, &mut history);
     let start = Tree::new();
-    let disk = mount(start.clone())?;
+    let disk = mount(start.clone()).map_err(Failure::Missing)?;
     let (opener, path) = (opener.clone(), disk.path().to_path_buf());
     let recorder = disk.recorder().clone();
-    guarded(move || {
+    let outcome = guarded(move || {
         let store = opener.open(&path)?;
         recorder.phase(Phase::Writes);
         plan.run(&store, &recorder)?;
         recorder.phase(Phase::Close);
         store.close_blocking().map_err(|error| format!("the close fails: {error}"))
-    })?;
+    });
+    if let Some(missing) = disk.recorder().lock().missing.take() {
+        return Err(Failure::Missing(missing));
+    }
+    outcome.map_err(Failure::Store)?;
     let events = disk.recorder().events();
     Ok(Session { recording: Recording { start, events }, history: Arc::new(history) })
 }

@@ -85,10 +85,10 @@ impl Tree {
         self.next = self.next.max(number + 1);
     }
 
-    /// How many names lead to a node.
-    pub(super) fn links(&self, number: Number) -> u32 {
-        let names = self.nodes.values().filter_map(Node::names).flat_map(BTreeMap::values);
-        names.filter(|named| **named == number).count() as u32
+    /// The names that lead to a node.
+    pub(super) fn names_of(&self, number: Number) -> impl Iterator<Item = &OsStr> {
+        let names = self.nodes.values().filter_map(Node::names).flatten();
+        names.filter(move |(_, named)| **named == number).map(|(name, _)| name.as_os_str())
     }
 
     /// Applies what was recorded. What a node that is not there would have to take is left out.
