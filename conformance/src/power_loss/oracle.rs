@@ -12,7 +12,7 @@ use kvstore_core::{Backend, DynStore, EntryId, Namespace, Result, Store};
 use super::history::{Contents, History, Submission, difference};
 use super::state::State;
 use crate::control::PATIENCE;
-use crate::support::id;
+use crate::support::{id, namespace};
 
 /// Opens the store whose files are in a directory.
 #[derive(Clone)]
@@ -103,7 +103,7 @@ pub(super) fn read(store: &DynStore) -> std::result::Result<Contents, String> {
     let failed = |error| format!("reading fails: {error}");
     let all = store.list_all_blocking().map_err(failed)?;
     let mut namespaces: BTreeSet<_> = all.iter().map(|entry| entry.id.namespace()).collect();
-    namespaces.extend(crate::TRICKY_NAMES.iter().map(|(p, s, _)| crate::support::namespace(p, s)));
+    namespaces.extend([namespace("p", ""), namespace("p", "s"), namespace("unknown", "")]);
     let mut contents = Contents::new();
     for namespace in namespaces {
         let entries = pages(store, &namespace)?;
