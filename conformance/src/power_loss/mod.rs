@@ -26,9 +26,11 @@ mod choice;
 mod content;
 mod disk;
 mod history;
+mod operations;
 mod oracle;
 mod ordered;
 mod recording;
+mod report;
 mod session;
 mod shared_memory;
 mod state;
@@ -38,7 +40,7 @@ mod workload;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{env, fmt, io, thread};
 
 use kvstore_core::{Backend, Result};
@@ -48,9 +50,10 @@ use choice::{Keep, Random};
 use oracle::{Opener, examine};
 use recording::Phase;
 use session::{Failure, Session};
-use state::{Crash, State, Walk, moments};
+use state::{Crash, Walk, moments};
 use tree::Tree;
 
+pub use report::{Bad, Report};
 pub use state::Model;
 pub use workload::Workload;
 
@@ -79,31 +82,6 @@ pub struct Check {
     pub seed: u64,
     /// How many states are tried.
     pub states: usize,
-}
-
-/// What a [`Check`] found.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Report {
-    /// How many states were tried, by model in the order of [`Model`].
-    pub tried: [usize; 3],
-    /// Those in which the store was not what it must be.
-    pub bad: Vec<Bad>,
-    /// How long it took.
-    pub elapsed: Duration,
-    /// Why nothing was tried, if the system cannot do what the store needs.
-    pub skipped: Option<String>,
-}
-
-/// A state in which the store is not what it must be.
-#[non_exhaustive]
-pub struct Bad {
-    /// What survived the crash.
-    pub model: Model,
-    /// What is wrong.
-    pub says: String,
-    crash: Crash,
-    tree: Tree,
 }
 
 impl Check {
@@ -153,37 +131,26 @@ impl Check {
             }
             Err(Failure::Store(says)) => panic!("without a crash, {says}; {self}"),
         };
-        let recording = &first.recording;
-        match self.part {
-            Part::Creation => {
-                self.sample(&opener, &first, moments(recording, None, 0), self.states, &mut report)
-            }
-            Part::Writes => {
-                let moments = moments(recording, Some(Phase::Writes), 0);
-                self.sample(&opener, &first, moments, self.states, &mut report);
-            }
-            Part::Close => {
-                let moments = moments(recording, Some(Phase::Close), 0);
-                self.sample(&opener, &first, moments, self.states, &mut report);
-            }
-            Part::Recovery => self.recover(&opener, &first, &mut report),
+        let phase = match self.part {
+            Part::Creation | Part::Recovery => None,
+            Part::Writes => Some(Phase::Writes),
+            Part::Close => Some(Phase::Close),
+        };
+        let moments = moments(&first.recording, phase, 0);
+        if self.part == Part::Recovery {
+            self.recover(&opener, &first, &moments, &mut report);
+        } else {
+            self.sample(&opener, &first, &moments, &mut report);
         }
         report.elapsed = begun.elapsed();
         report
     }
 
     /// Opens the store in a sample of the states that a crash at these moments may leave.
-    fn sample(
-        &self,
-        opener: &Opener,
-        session: &Session,
-        moments: Vec<usize>,
-        states: usize,
-        report: &mut Report,
-    ) {
+    fn sample(&self, opener: &Opener, session: &Session, moments: &[usize], report: &mut Report) {
         // Stores wait for the disk much of the time, if only for that of the root directory.
         const AT_ONCE: usize = 4;
-        let crashes = crashes(&moments, states, self.seed).into_iter();
+        let crashes = crashes(moments, self.states, self.seed).into_iter();
         let due = Mutex::new((Walk::new(&session.recording), crashes));
         let next = || {
             let (walk, crashes) = &mut *due.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,16 +167,17 @@ impl Check {
     }
 
     /// Crashes the store, and crashes it again while it recovers.
-    fn recover(&self, opener: &Opener, first: &Session, report: &mut Report) {
+    fn recover(&self, opener: &Opener, first: &Session, moments: &[usize], report: &mut Report) {
         const PER_RECOVERY: usize = 20;
-        let moments = moments(&first.recording, None, 0);
         let mut walk = Walk::new(&first.recording);
-        for crash in crashes(&moments, self.states.div_ceil(PER_RECOVERY), self.seed) {
+        for crash in crashes(moments, self.states.div_ceil(PER_RECOVERY), self.seed) {
             let state = walk.state(crash);
             match session::again(opener, first, &state) {
                 Ok((second, begun)) => {
                     let moments = state::moments(&second.recording, None, begun);
-                    self.sample(opener, &second, moments, PER_RECOVERY, report);
+                    let mut again = self.clone().states(PER_RECOVERY);
+                    again.seed ^= crash.after as u64;
+                    again.sample(opener, &second, &moments, report);
                 }
                 Err(says) => report.add(state, Some(says)),
             }
@@ -291,68 +259,10 @@ pub fn check<B: Backend>(
     }
 }
 
-impl Bad {
-    /// Writes the state to a new directory that stays.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn keep(&self) -> io::Result<PathBuf> {
-        let directory = tempfile::Builder::new().prefix("power-loss-").tempdir()?;
-        self.tree.write_to(directory.path())?;
-        Ok(directory.keep())
-    }
-}
-
-impl Report {
-    fn add(&mut self, state: State, says: Option<String>) {
-        let State { crash, tree, .. } = state;
-        self.tried[crash.model as usize] += 1;
-        self.bad.extend(says.map(|says| Bad { model: crash.model, says, crash, tree }));
-    }
-
-    /// How many states were tried.
-    #[must_use]
-    pub fn states(&self) -> usize {
-        self.tried.iter().sum()
-    }
-
-    /// How many states of a model were bad.
-    #[must_use]
-    pub fn bad_of(&self, model: Model) -> usize {
-        self.bad.iter().filter(|bad| bad.model == model).count()
-    }
-}
-
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { part, seed, states, .. } = self;
         write!(f, "{part:?} with POWER_LOSS_SEED={seed} POWER_LOSS_STATES={states}")
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(why) = &self.skipped {
-            return write!(f, "SKIPPED: {why}");
-        }
-        for (model, tried) in Model::ALL.into_iter().zip(self.tried) {
-            write!(f, "{model}: {} of {tried} states bad, ", self.bad_of(model))?;
-        }
-        let rate = self.states() as f64 / self.elapsed.as_secs_f64();
-        write!(f, "{rate:.0} states a second")
-    }
-}
-
-impl fmt::Display for Bad {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, says, crash, .. } = self;
-        write!(f, "{model} state after operation {} ({:?}): {says}", crash.after, crash.keep)
-    }
-}
-
-impl fmt::Debug for Bad {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

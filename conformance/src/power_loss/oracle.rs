@@ -16,7 +16,9 @@ use crate::support::{id, namespace};
 
 /// Opens the store whose files are in a directory.
 #[derive(Clone)]
-pub(super) struct Opener(Arc<dyn Fn(&Path) -> Result<Box<dyn Backend>> + Send + Sync>);
+pub(super) struct Opener(Arc<Open>);
+
+type Open = dyn Fn(&Path) -> Result<Box<dyn Backend>> + Send + Sync;
 
 impl Opener {
     pub(super) fn new<B: Backend>(

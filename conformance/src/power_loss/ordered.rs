@@ -73,3 +73,34 @@ impl Ordered {
         tree
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::time::SystemTime;
+
+    use super::super::choice::Keep;
+    use super::super::tree::ROOT;
+    use super::*;
+
+    fn make(number: Number, name: &str) -> Change {
+        let modified = SystemTime::now();
+        let (name, mode) = (name.into(), 0o600);
+        Change::Make { parent: ROOT, name, number, directory: false, mode, modified }
+    }
+
+    #[test]
+    fn a_flush_of_one_file_commits_every_name_and_only_its_own_data() {
+        let mut ordered = Ordered::new(&Tree::new());
+        for (number, name) in [(2, "a"), (3, "b")] {
+            ordered.change(&make(number, name));
+            let (bytes, modified) = (vec![1; 10].into(), SystemTime::now());
+            ordered.change(&Change::Write { number, offset: 0, bytes, modified });
+        }
+        ordered.flush(Flush::File { number: 3, data_only: true });
+        ordered.change(&make(4, "c"));
+        let tree = ordered.crash(&mut Choice::new(Keep::Nothing));
+        let len = |name| Some(tree.nodes[&tree.lookup(ROOT, OsStr::new(name))?].bytes()?.len());
+        assert_eq!([len("a"), len("b"), len("c")], [Some(0), Some(10), None]);
+    }
+}
