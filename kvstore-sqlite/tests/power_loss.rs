@@ -1,5 +1,5 @@
-//! What a crash leaves of a database is a store, with each schema; and what less careful settings
-//! of SQLite lose is seen.
+//! What a crash leaves of a database is a store, and what a less careful setting of SQLite loses is
+//! seen.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
