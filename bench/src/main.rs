@@ -141,4 +141,5 @@ const RAW: &str = "raw append";
 const RUSQLITE: &str = "bare rusqlite";
 const LDK_NODE: &str = "ldk-node's way";
 const PERSISTER: &str = "LDK's files";
-const OURS: [(&str, &str); 2] = [("ours, sqlite:", "sqlite"), ("ours, fs:", "fs")];
+const OURS: [(&str, &str); 3] =
+    [("ours, sqlite:", "sqlite"), ("ours, fs:", "fs"), ("ours, sled:", "sled")];

@@ -35,6 +35,7 @@ const AFTER_HELP: &str = "\
 Stores:
   sqlite:PATH[?table=NAME]  an SQLite database, ours or ldk-node's
   fs:PATH[?layout=v1|v2]    a directory of files, ours or LDK's
+  sled:PATH[?cache=BYTES]   a directory with a sled database of ours
 
 Examples:
   kvstore stat sqlite:ldk_node_data.sqlite

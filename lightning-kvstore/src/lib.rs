@@ -10,6 +10,8 @@ pub use kvstore_core::{
 };
 #[cfg(feature = "fs")]
 pub use kvstore_fs::{FsBackend, FsOptions, Layout};
+#[cfg(feature = "sled")]
+pub use kvstore_sled::{SledBackend, SledOptions};
 #[cfg(feature = "sqlite")]
 pub use kvstore_sqlite::{SqliteBackend, SqliteOptions};
 pub use open::{OpenOptions, open, open_async, open_backend, open_with};

@@ -115,6 +115,16 @@ pub fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Bac
             })?;
             Ok(Box::new(crate::SqliteBackend::open(&sqlite)?))
         }
+        #[cfg(feature = "sled")]
+        "sled" => {
+            let mut sled = crate::SledOptions::new(url.path()).create(options.create);
+            url.each_parameter("cache=BYTES", |name, value| {
+                let Ok(bytes) = value.parse() else { return false };
+                sled.cache_bytes = bytes;
+                name == "cache"
+            })?;
+            Ok(Box::new(crate::SledBackend::open(&sled)?))
+        }
         _ => {
             url.each_parameter("none", |_, _| false)?;
             Ok(Box::new(MemoryBackend::new()))

@@ -14,6 +14,7 @@ const BACKENDS: &[(&str, Option<&str>, bool)] = &[
     ("memory", None, true),
     ("fs", Some("fs"), cfg!(feature = "fs")),
     ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
+    ("sled", Some("sled"), cfg!(feature = "sled")),
 ];
 
 /// A checked URL of a store, whose backend this build has.
@@ -23,6 +24,7 @@ const BACKENDS: &[(&str, Option<&str>, bool)] = &[
 /// | `memory:` | in memory, gone with the process |
 /// | `fs:PATH[?layout=v1\|v2]` | a directory of files |
 /// | `sqlite:PATH[?table=NAME]` | an SQLite database |
+/// | `sled:PATH[?cache=BYTES]` | a directory with a sled database; `BYTES` of pages in memory |
 ///
 /// `PATH` is relative to the working directory or absolute; `sqlite:///PATH` is absolute too, and
 /// `%3F` stands for a question mark in it, `%25` for a percent sign.

@@ -1,7 +1,7 @@
 //! Boxed stores that are opened by URL keep every law, also through LDK's traits.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(any(feature = "fs", feature = "sqlite"))]
+#![cfg(any(feature = "fs", feature = "sqlite", feature = "sled"))]
 
 use std::path::Path;
 
@@ -56,3 +56,4 @@ macro_rules! suites {
 
 suites!(fs, "fs", "fs:{}/store/directory");
 suites!(sqlite, "sqlite", "sqlite:{}/store/node.sqlite");
+suites!(sled, "sled", "sled:{}/store/node.sled");

@@ -63,6 +63,26 @@ mod fs {
     }
 }
 
+#[cfg(feature = "sled")]
+mod sled {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_an_option() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = |rest: &str| format!("sled:{}/{rest}", directory.path().display());
+        let manager = lightning_kvstore::EntryId::new("", "", "manager").unwrap();
+        open(&url("node?cache=1000000")).unwrap().put_blocking(&manager, "x").unwrap();
+        assert_eq!(open(&url("node")).unwrap().get_blocking(&manager).unwrap().unwrap(), b"x");
+        for rest in ["x?cache=much", "x?table=1", "x?cache=-1"] {
+            let (kind, text) = message(&url(rest));
+            assert_eq!(kind, ErrorKind::InvalidInput, "{rest}");
+            assert!(text.contains("cache=BYTES"), "{rest}: {text}");
+            assert!(!directory.path().join("x").exists());
+        }
+    }
+}
+
 #[cfg(feature = "sqlite")]
 mod sqlite {
     use lightning_kvstore::{DynStore, EntryId};

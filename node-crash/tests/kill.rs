@@ -11,6 +11,7 @@ const BACKENDS: &[(&str, &str)] = &[
     ("sqlite-table", "sqlite:{}/alice.sqlite?table=node"),
     ("fs", "fs:{}/alice"),
     ("fs-v1", "fs:{}/alice?layout=v1"),
+    ("sled", "sled:{}/alice"),
 ];
 
 const FIXED_SEEDS: [u64; 2] = [1, 2];

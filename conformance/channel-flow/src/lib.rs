@@ -21,6 +21,7 @@ pub const BACKENDS: &[UrlMaker] = &[
     ("memory", |_| "memory:".to_owned()),
     ("fs", |directory| format!("fs:{}", directory.join("node").display())),
     ("sqlite", |directory| format!("sqlite:{}", directory.join("node.sqlite").display())),
+    ("sled", |directory| format!("sled:{}", directory.join("node.sled").display())),
 ];
 
 /// A directory of its own for one store, deleted when this is dropped.

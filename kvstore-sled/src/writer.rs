@@ -1,0 +1,241 @@
+//! One commit: what changes in the tree, and the way to the disk.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
+
+use kvstore_core::local::OwnerLock;
+use kvstore_core::{EntryId, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
+
+use crate::encoding::{
+    CREATED_BELOW, Content, INTENT, Stored, large_key, order_key, parse_number, parse_order,
+    parse_order_key, value_key,
+};
+use crate::engine::{Change, MAX_INLINE, apply_in_order, apply_together, guarded, read};
+use crate::error::{self, error};
+use crate::large;
+use crate::place::{Files, Place};
+use crate::view::View;
+
+/// How many creation numbers are set aside at a time.
+const NUMBERS: u64 = 1 << 20;
+
+/// What the one who commits knows.
+pub(crate) struct Writer {
+    files: Files,
+    values: PathBuf,
+    /// The next number for a new entry or a large value.
+    next: u64,
+    /// Where the numbers that were set aside end. A new owner begins there, above every number that
+    /// was ever given out, since a page token may still name one (contract L7).
+    below: u64,
+    /// Dropped last, so that the next owner finds the files at rest.
+    _lock: OwnerLock,
+}
+
+/// What a commit changes.
+#[derive(Default)]
+struct Plan {
+    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Numbers of large values that were written for it, and that nobody needs after it.
+    written: Vec<u64>,
+    unneeded: Vec<u64>,
+    /// The key of the creation order and the one of the value, if these two are all that changes.
+    pair: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Writer {
+    /// Takes up where the last owner stopped.
+    pub(crate) fn open(place: &Place, view: &View, lock: OwnerLock) -> Result<Self> {
+        let below = view.get(CREATED_BELOW)?;
+        let below = below.map_or(Ok(1), |found| parse_number(&found))?;
+        Ok(Self {
+            files: Files::open(place)?,
+            values: place.values(),
+            next: below,
+            below,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn commit(
+        &mut self,
+        view: &RwLock<Option<View>>,
+        mutations: &[Mutation],
+    ) -> Result<()> {
+        let mut plan = Plan::default();
+        let prepared = self.prepare(view, mutations, &mut plan);
+        if prepared.is_err() || plan.changes.is_empty() {
+            large::remove(&self.values, plan.written);
+            return prepared;
+        }
+        let Plan { changes, pair, unneeded, .. } = plan;
+        guarded("commit", || self.apply(view, changes, pair))?;
+        if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            view.before.clear();
+        }
+        large::remove(&self.values, unneeded);
+        Ok(())
+    }
+
+    /// Everything that can fail without a trace.
+    fn prepare(
+        &mut self,
+        view: &RwLock<Option<View>>,
+        mutations: &[Mutation],
+        plan: &mut Plan,
+    ) -> Result<()> {
+        let before = guarded("prepare", || {
+            let view = view.read().unwrap_or_else(PoisonError::into_inner);
+            let view = view.as_ref().ok_or_else(|| closed("commit"))?;
+            for mutation in mutations {
+                self.plan(view, mutation, plan).map_err(|error| error.with_entry(mutation.id()))?;
+            }
+            let keys = plan.changes.keys();
+            keys.map(|key| Ok((key.clone(), read(view.engine.tree(), key)?))).collect()
+        })?;
+        if !plan.written.is_empty() {
+            large::sync_names(&self.values)?;
+        }
+        let len = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
+            key.len() + value.as_ref().map_or(0, Vec::len) + 64
+        };
+        self.files.reserve(plan.changes.iter().map(len).sum::<usize>() as u64)?;
+        if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            view.before = before;
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, view: &View, mutation: &Mutation, plan: &mut Plan) -> Result<()> {
+        let id = mutation.id();
+        let key = value_key(id);
+        let old = read(view.engine.tree(), &key)?;
+        let old = old.as_deref().map(Stored::parse).transpose()?;
+        let gone = old.and_then(|old| old.large()).map(|large| large.number);
+        let Mutation::Put { value, renew, .. } = mutation else {
+            let Some(old) = old else { return Ok(()) };
+            let order = order_key(id, old.created);
+            plan.pair = Some((order.clone(), key.clone()));
+            plan.changes.extend([(key, None), (order, None)]);
+            plan.forget(gone);
+            return Ok(());
+        };
+        let created = match old {
+            Some(old) if !renew => old.created,
+            Some(Stored { created, .. }) => {
+                plan.changes.insert(order_key(id, created), None);
+                self.number(id, &key, plan)
+            }
+            None => self.number(id, &key, plan),
+        };
+        let content = self.content(value, plan)?;
+        plan.changes.insert(key, Some(Stored { created, content }.encode()));
+        plan.forget(gone);
+        Ok(())
+    }
+
+    /// Gives an entry a creation number of its own.
+    fn number(&mut self, id: &EntryId, key: &[u8], plan: &mut Plan) -> u64 {
+        let created = self.take(plan);
+        let order = order_key(id, created);
+        plan.pair = Some((order.clone(), key.to_vec()));
+        plan.changes.insert(order, Some(id.key().as_bytes().to_vec()));
+        created
+    }
+
+    fn take(&mut self, plan: &mut Plan) -> u64 {
+        let taken = self.next;
+        self.next += 1;
+        // Also after a commit that failed: the next one sets them aside then.
+        if self.next > self.below {
+            let below = taken + NUMBERS;
+            plan.changes.insert(CREATED_BELOW.to_vec(), Some(below.to_be_bytes().to_vec()));
+        }
+        taken
+    }
+
+    fn content<'a>(&mut self, value: &'a [u8], plan: &mut Plan) -> Result<Content<'a>> {
+        if value.len() > MAX_VALUE_LEN {
+            let message = format!("{} bytes are more than {MAX_VALUE_LEN}", value.len());
+            return Err(error(ErrorKind::ValueTooLarge, "commit", message));
+        }
+        if value.len() <= MAX_INLINE {
+            return Ok(Content::Inline(value));
+        }
+        let number = self.take(plan);
+        plan.written.push(number);
+        plan.changes.insert(large_key(number), Some(Vec::new()));
+        large::write(&self.values, number, value).map(Content::Large)
+    }
+
+    /// From here on the commit may be on the disk, whatever goes wrong.
+    fn apply(
+        &mut self,
+        view: &RwLock<Option<View>>,
+        changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+        pair: Option<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<()> {
+        let view = view.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(view) = view.as_ref() else { return Err(closed("commit")) };
+        let below = changes.get(CREATED_BELOW).cloned().flatten();
+        let tree = view.engine.tree();
+        match (changes.len(), pair) {
+            (1, _) => apply_in_order(tree, changes.into_iter().collect())?,
+            (2, Some(pair)) => apply_in_order(tree, in_order(changes, pair))?,
+            _ => apply_together(tree, changes.into_iter().collect())?,
+        }
+        view.engine.flush().map_err(error::commit)?;
+        self.files.sync()?;
+        if let Some(below) = below {
+            self.below = parse_number(&below)?;
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    fn forget(&mut self, large: Option<u64>) {
+        if let Some(number) = large {
+            self.changes.insert(large_key(number), None);
+            self.unneeded.push(number);
+        }
+    }
+}
+
+/// An entry comes or goes with its creation number, without a batch: the manifest of one costs a
+/// write of its own.
+///
+/// First the intent names the creation number, and the value comes after it or goes before it. So a
+/// crash can leave a creation number without its value, and [`finish_intent`] knows which.
+fn in_order(
+    mut changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    (order, value): (Vec<u8>, Vec<u8>),
+) -> Vec<Change> {
+    let intent = (INTENT.to_vec(), Some(order.clone()));
+    let order_change = changes.remove(&order).flatten();
+    let value_change = changes.remove(&value).flatten();
+    match order_change {
+        Some(_) => vec![intent, (order, order_change), (value, value_change)],
+        None => vec![intent, (value, None), (order, None)],
+    }
+}
+
+/// Removes the creation number that a crash left without its entry.
+pub(crate) fn finish_intent(view: &View) -> Result<()> {
+    let tree = view.engine.tree();
+    let Some(order) = read(tree, INTENT)? else { return Ok(()) };
+    let Some(key) = read(tree, &order)? else { return Ok(()) };
+    let id = parse_order(&order, &key)?;
+    let value = read(tree, &value_key(&id))?;
+    let created = value.map(|value| Stored::parse(&value).map(|stored| stored.created));
+    if created.transpose()? != Some(parse_order_key(&order)?) {
+        apply_in_order(tree, vec![(order.to_vec(), None)])?;
+        view.engine.flush().map_err(error::commit)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn closed(operation: &'static str) -> kvstore_core::Error {
+    error(ErrorKind::Closed, operation, "the store was closed")
+}
