@@ -5,18 +5,24 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A file system of 2 MiB in memory, which only root can mount; unmounted when it is dropped.
+/// A small file system in memory, which only root can mount; unmounted when it is dropped.
 #[derive(Debug)]
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// Mounts one, or says that the test is skipped and gives none.
+    /// Mounts one of 2 MiB, or says that the test is skipped and gives none.
+    #[must_use]
+    pub fn mount() -> Option<Self> {
+        Self::mount_of(2)
+    }
+
+    /// Mounts one of so many MiB, or says that the test is skipped and gives none.
     #[must_use]
     #[allow(clippy::print_stdout, reason = "a skipped test says so")]
-    pub fn mount() -> Option<Self> {
+    pub fn mount_of(mebibytes: usize) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=2m,mode=700", "kvstore-test"]);
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=700"), "kvstore-test"]);
         let mounted = mount.arg(directory.path()).output().is_ok_and(|done| done.status.success());
         if !mounted {
             println!("SKIPPED: this user may not mount a small file system; run as root on Linux");

@@ -267,6 +267,16 @@ impl Files {
     }
 }
 
+impl Drop for Files {
+    /// Gives back what was reserved and not used: sled has stopped, and the length stays.
+    fn drop(&mut self) {
+        let kept = self.data.metadata().and_then(|data| self.data.set_len(data.len()));
+        if let Err(error) = kept {
+            tracing::warn!(%error, path = %self.data_path.display(), "reserved room is not given back");
+        }
+    }
+}
+
 fn changed(directory: &Path) -> Result<Option<SystemTime>> {
     let metadata = fs::metadata(directory).map_err(|source| io("commit", directory, source))?;
     Ok(metadata.modified().ok())

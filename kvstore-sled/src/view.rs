@@ -59,3 +59,41 @@ impl View {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// O2, R1: what is not durable is neither read nor listed, and what it removes still is.
+    #[test]
+    fn a_commit_on_its_way_is_hidden() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::start(directory.path(), 1 << 20).unwrap();
+        for (key, value) in [("va", "new"), ("vb", "kept"), ("vd", "added"), ("w", "other")] {
+            engine.tree().insert(key, value).unwrap();
+        }
+        let before = |key: &str, value: Option<&str>| (key.into(), value.map(IVec::from));
+        let before = [
+            before("va", Some("old")),
+            before("vc", Some("removed")),
+            before("vd", None),
+            before("ve", None),
+            before("vf", Some("removed")),
+            before("wx", Some("other")),
+        ];
+        let view = View { engine, before: before.into() };
+        let listed = |start: &str| -> Vec<(String, String)> {
+            let text = |bytes: IVec| String::from_utf8(bytes.to_vec()).unwrap();
+            let found = view.scan(start.as_bytes(), b"v").map(Result::unwrap);
+            found.map(|(key, value)| (text(key), text(value))).collect()
+        };
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let all = [pair("va", "old"), pair("vb", "kept"), pair("vc", "removed"), pair("vf", "removed")];
+        assert_eq!(listed("v"), all);
+        assert_eq!(listed("vb"), all[1..]);
+        assert_eq!(view.get(b"va").unwrap().unwrap(), "old");
+        assert_eq!(view.get(b"vb").unwrap().unwrap(), "kept");
+        assert_eq!(view.get(b"vd").unwrap(), None);
+    }
+}
