@@ -1,0 +1,47 @@
+//! What a crash leaves of a store is a store; and what sled loses by itself is seen.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use conformance::power_loss::{Check, Model, Part, Workload, is_possible};
+use kvstore_core::Result;
+use kvstore_sled::{SledBackend, SledOptions};
+
+mod support;
+
+fn open(directory: &Path) -> Result<SledBackend> {
+    SledBackend::open(&SledOptions::new(directory.join("store")))
+}
+
+conformance::power_loss_suite!(open);
+
+fn crash_bare(part: Part, steps: usize) -> Option<conformance::power_loss::Report> {
+    if !is_possible() {
+        return None;
+    }
+    let check = Check::new(part, 1).workload(Workload::one_by_one(steps)).states(150);
+    let report = check.run(support::BareSled::open);
+    println!("sled alone, {part:?}: {report}");
+    report.bad.iter().take(3).for_each(|bad| println!("{bad}"));
+    Some(report)
+}
+
+/// The defect that this backend is about: sled's `flush` returns before its log is on the disk.
+#[test]
+fn sled_alone_loses_what_it_has_flushed() {
+    let Some(report) = crash_bare(Part::Writes, 20) else { return };
+    let lost = report.bad.iter().filter(|bad| bad.says.contains("acknowledged writes are lost"));
+    assert!(lost.count() > 30, "sled is cured of it: {report}");
+    assert!(report.bad_of(Model::Ordered) > 0, "{report}");
+    assert_eq!(report.bad_of(Model::Killed), 0, "{report}");
+}
+
+/// Nor does it open again what a crash left of a new database.
+#[test]
+fn sled_alone_does_not_survive_its_creation() {
+    let Some(report) = crash_bare(Part::Creation, 2) else { return };
+    let closed = report.bad.iter().filter(|bad| bad.says.contains("does not open"));
+    assert!(closed.count() > 0, "sled is cured of it: {report}");
+}
