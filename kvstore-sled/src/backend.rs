@@ -82,11 +82,7 @@ impl SledBackend {
     }
 
     /// Reads from one state of the store: no commit comes or goes meanwhile.
-    fn read<T>(
-        &self,
-        operation: &'static str,
-        read: impl FnOnce(&View) -> Result<T>,
-    ) -> Result<T> {
+    fn read<T>(&self, operation: &'static str, read: impl FnOnce(&View) -> Result<T>) -> Result<T> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         let view = view.as_ref().ok_or_else(|| closed(operation))?;
         guarded(operation, || read(view))

@@ -33,7 +33,9 @@ pub(crate) fn sync_names(directory: &Path) -> Result<()> {
 pub(crate) fn open(directory: &Path, large: Large) -> Result<File> {
     let path = path(directory, large.number);
     File::open(&path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => damaged(&format!("{} is missing; the store", path.display())),
+        std::io::ErrorKind::NotFound => {
+            damaged(&format!("{} is missing; the store", path.display()))
+        }
         _ => io("read", &path, source),
     })
 }
@@ -58,7 +60,9 @@ pub(crate) fn remove(directory: &Path, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
         let path = path(directory, number);
         let removed = fs::remove_file(&path);
-        if let Err(error) = removed && error.kind() != std::io::ErrorKind::NotFound {
+        if let Err(error) = removed
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             tracing::warn!(%error, path = %path.display(), "a file that is not needed stays");
         }
     }

@@ -204,8 +204,6 @@ pub(crate) struct Files {
     blobs: PathBuf,
     /// When a name was last made or removed among sled's files of large pages.
     blobs_changed: Option<SystemTime>,
-    /// How far the log may grow without asking the disk for room, and its length then.
-    reserved: (u64, u64),
 }
 
 impl Files {
@@ -215,7 +213,7 @@ impl Files {
         let data = data.map_err(|source| io("open", &data_path, source))?;
         let blobs = place.engine().join("blobs");
         let blobs_changed = changed(&blobs)?;
-        Ok(Self { data, data_path, blobs, blobs_changed, reserved: (0, 0) })
+        Ok(Self { data, data_path, blobs, blobs_changed })
     }
 
     /// Makes durable what sled's `flush` has handed to the system.
@@ -231,50 +229,37 @@ impl Files {
         self.data.sync_data().map_err(|source| flush("commit", &self.data_path, source))
     }
 
-    /// Takes from the disk the room that a commit of so many bytes needs, or fails while nothing
-    /// has happened yet: sled stops for good when its log cannot grow.
+    /// Fails while nothing has happened yet if the disk has no room for a commit of so many bytes:
+    /// sled stops for good when its log cannot grow. Who takes the room in between, or a quota, is
+    /// not seen.
     ///
     /// A leaf of up to 17 entries is written anew with every tenth change of it, and so are leaves
     /// that are split; the log goes on in whole segments.
-    pub(crate) fn reserve(&mut self, bytes: u64) -> Result<()> {
-        let len = self.data.metadata().map_err(|source| io("commit", &self.data_path, source))?;
-        let len = len.len();
-        let enough = len.next_multiple_of(SEGMENT) + SEGMENT + (4 * bytes).next_multiple_of(SEGMENT);
-        let (reserved_to, seen) = self.reserved;
-        // What was reserved goes when sled cuts the file short.
-        if enough > reserved_to || len < seen {
-            self.allocate(len, enough)?;
-            self.reserved = (enough, len);
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
+        let failed = |source| io("commit", &self.data_path, source);
+        let needed = 2 * SEGMENT + (4 * bytes).next_multiple_of(SEGMENT);
+        let free = free_bytes(&self.data).map_err(failed)?;
+        if free < needed {
+            let message = format!(
+                "{}: sled may need {needed} bytes for this, and {free} are free; make room on the \
+                 disk and try again",
+                self.data_path.display()
+            );
+            return Err(error(ErrorKind::StorageFull, "commit", message));
         }
-        self.reserved.1 = len;
-        Ok(())
-    }
-
-    #[cfg(target_os = "linux")]
-    fn allocate(&self, from: u64, to: u64) -> Result<()> {
-        use rustix::fs::{FallocateFlags, fallocate};
-        match fallocate(&self.data, FallocateFlags::KEEP_SIZE, from, to - from) {
-            Ok(()) => Ok(()),
-            // A file system that cannot reserve; a full disk will stop the store there.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-            Err(source) => Err(io("commit", &self.data_path, source.into())),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn allocate(&self, _from: u64, _to: u64) -> Result<()> {
         Ok(())
     }
 }
 
-impl Drop for Files {
-    /// Gives back what was reserved and not used: sled has stopped, and the length stays.
-    fn drop(&mut self) {
-        let kept = self.data.metadata().and_then(|data| self.data.set_len(data.len()));
-        if let Err(error) = kept {
-            tracing::warn!(%error, path = %self.data_path.display(), "reserved room is not given back");
-        }
-    }
+#[cfg(target_os = "linux")]
+fn free_bytes(file: &File) -> std::io::Result<u64> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn free_bytes(_file: &File) -> std::io::Result<u64> {
+    Ok(u64::MAX)
 }
 
 fn changed(directory: &Path) -> Result<Option<SystemTime>> {

@@ -89,7 +89,8 @@ mod tests {
             found.map(|(key, value)| (text(key), text(value))).collect()
         };
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let all = [pair("va", "old"), pair("vb", "kept"), pair("vc", "removed"), pair("vf", "removed")];
+        let all =
+            [pair("va", "old"), pair("vb", "kept"), pair("vc", "removed"), pair("vf", "removed")];
         assert_eq!(listed("v"), all);
         assert_eq!(listed("vb"), all[1..]);
         assert_eq!(view.get(b"va").unwrap().unwrap(), "old");

@@ -6,6 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use kvstore_core::local::OwnerLock;
 use kvstore_core::{EntryId, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
+use sled::IVec;
 
 use crate::encoding::{
     CREATED_BELOW, Content, INTENT, Stored, large_key, order_key, parse_number, parse_order,
@@ -37,10 +38,12 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Plan {
     changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// What the keys that readers look at held before.
+    before: BTreeMap<Vec<u8>, Option<IVec>>,
     /// Numbers of large values that were written for it, and that nobody needs after it.
     written: Vec<u64>,
     unneeded: Vec<u64>,
-    /// The key of the creation order and the one of the value, if these two are all that changes.
+    /// A key of the creation order and the one of its value, which may be all that changes.
     pair: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -85,14 +88,12 @@ impl Writer {
         mutations: &[Mutation],
         plan: &mut Plan,
     ) -> Result<()> {
-        let before = guarded("prepare", || {
+        guarded("prepare", || {
             let view = view.read().unwrap_or_else(PoisonError::into_inner);
             let view = view.as_ref().ok_or_else(|| closed("commit"))?;
-            for mutation in mutations {
-                self.plan(view, mutation, plan).map_err(|error| error.with_entry(mutation.id()))?;
-            }
-            let keys = plan.changes.keys();
-            keys.map(|key| Ok((key.clone(), read(view.engine.tree(), key)?))).collect()
+            mutations.iter().try_for_each(|mutation| {
+                self.plan(view, mutation, plan).map_err(|error| error.with_entry(mutation.id()))
+            })
         })?;
         if !plan.written.is_empty() {
             large::sync_names(&self.values)?;
@@ -100,9 +101,9 @@ impl Writer {
         let len = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
             key.len() + value.as_ref().map_or(0, Vec::len) + 64
         };
-        self.files.reserve(plan.changes.iter().map(len).sum::<usize>() as u64)?;
+        self.files.check_room(plan.changes.iter().map(len).sum::<usize>() as u64)?;
         if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            view.before = before;
+            view.before = std::mem::take(&mut plan.before);
         }
         Ok(())
     }
@@ -110,28 +111,30 @@ impl Writer {
     fn plan(&mut self, view: &View, mutation: &Mutation, plan: &mut Plan) -> Result<()> {
         let id = mutation.id();
         let key = value_key(id);
-        let old = read(view.engine.tree(), &key)?;
-        let old = old.as_deref().map(Stored::parse).transpose()?;
-        let gone = old.and_then(|old| old.large()).map(|large| large.number);
-        let Mutation::Put { value, renew, .. } = mutation else {
-            let Some(old) = old else { return Ok(()) };
-            let order = order_key(id, old.created);
+        let before = read(view.engine.tree(), &key)?;
+        let old = before.as_deref().map(Stored::parse).transpose()?;
+        if let Some(large) = old.and_then(|old| old.large()) {
+            plan.changes.insert(large_key(large.number), None);
+            plan.unneeded.push(large.number);
+        }
+        let (kept, gone) = match (mutation, old) {
+            (Mutation::Remove { .. }, None) => return Ok(()),
+            (Mutation::Put { renew: false, .. }, Some(old)) => (Some(old.created), None),
+            (_, old) => (None, old.map(|old| old.created)),
+        };
+        if let Some(created) = gone {
+            let order = order_key(id, created);
             plan.pair = Some((order.clone(), key.clone()));
-            plan.changes.extend([(key, None), (order, None)]);
-            plan.forget(gone);
-            return Ok(());
-        };
-        let created = match old {
-            Some(old) if !renew => old.created,
-            Some(Stored { created, .. }) => {
-                plan.changes.insert(order_key(id, created), None);
-                self.number(id, &key, plan)
+            plan.change(order, Some(id.key().into()), None);
+        }
+        let stored = match mutation {
+            Mutation::Remove { .. } => None,
+            Mutation::Put { value, .. } => {
+                let created = kept.unwrap_or_else(|| self.number(id, &key, plan));
+                Some(Stored { created, content: self.content(value, plan)? }.encode())
             }
-            None => self.number(id, &key, plan),
         };
-        let content = self.content(value, plan)?;
-        plan.changes.insert(key, Some(Stored { created, content }.encode()));
-        plan.forget(gone);
+        plan.change(key, before, stored);
         Ok(())
     }
 
@@ -140,7 +143,7 @@ impl Writer {
         let created = self.take(plan);
         let order = order_key(id, created);
         plan.pair = Some((order.clone(), key.to_vec()));
-        plan.changes.insert(order, Some(id.key().as_bytes().to_vec()));
+        plan.change(order, None, Some(id.key().into()));
         created
     }
 
@@ -195,11 +198,9 @@ impl Writer {
 }
 
 impl Plan {
-    fn forget(&mut self, large: Option<u64>) {
-        if let Some(number) = large {
-            self.changes.insert(large_key(number), None);
-            self.unneeded.push(number);
-        }
+    fn change(&mut self, key: Vec<u8>, before: Option<IVec>, after: Option<Vec<u8>>) {
+        self.before.insert(key.clone(), before);
+        self.changes.insert(key, after);
     }
 }
 

@@ -138,7 +138,8 @@ fn damage_is_reported_and_never_read_as_something_else() {
     store.close_blocking().unwrap();
     // What was written before the last time of opening is in sled's snapshot.
     open(&path).close_blocking().unwrap();
-    let whole: Vec<_> = files_below(&path).into_iter().map(|f| (f.clone(), fs::read(f).unwrap())).collect();
+    let whole: Vec<_> =
+        files_below(&path).into_iter().map(|f| (f.clone(), fs::read(f).unwrap())).collect();
     let (mut found, mut cases) = (0, 0);
     for (file, bytes) in &whole {
         for at in (0..bytes.len()).step_by((bytes.len() / 8).max(1)) {

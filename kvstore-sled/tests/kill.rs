@@ -85,12 +85,14 @@ fn child() {
     let mut random = Random(number);
     loop {
         let tickets = (0..=random.below(BURST)).map(|_| {
-            let batch = submission(number).into_iter().fold(Batch::new(), |batch, (key, value)| {
-                match value {
-                    Some(value) => batch.put(&id(key), value),
-                    None => batch.remove(&id(key)),
-                }
-            });
+            let batch =
+                submission(number).into_iter().fold(
+                    Batch::new(),
+                    |batch, (key, value)| match value {
+                        Some(value) => batch.put(&id(key), value),
+                        None => batch.remove(&id(key)),
+                    },
+                );
             number += 1;
             (number - 1, store.submit(batch))
         });
