@@ -131,7 +131,7 @@ fn damage_is_reported_and_never_read_as_something_else() {
     let (_directory, path) = place();
     let store = open(&path);
     const ENTRIES: usize = 300;
-    let value = |at: usize| vec![at as u8; if at % 50 == 0 { 100_000 } else { at * 40 }];
+    let value = |at: usize| vec![at as u8; if at.is_multiple_of(50) { 100_000 } else { at * 40 }];
     for at in 0..ENTRIES {
         drop(store.put(&id(at), value(at)));
     }
