@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+#![cfg(unix)]
+
+mod access;
+mod account;
+mod database;
+mod error;
+mod family;
+mod home;
+mod log;
+mod patience;
+mod port;
+mod process;
+mod programs;
+mod server;
+mod skip;
+mod template;
+mod tls;
+
+pub use access::Access;
+pub use database::Database;
+pub use error::{Error, Result};
+pub use server::{Server, ServerBuilder, Stop};
+pub use skip::or_skip;
