@@ -148,3 +148,33 @@ fn is_snatched(log: &str) -> bool {
     log.contains("Address already in use")
 }
 
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::{Pooler, Server, or_skip, pooler, server};
+
+    fn says_snatched(started: Result<Process>) {
+        match started {
+            Err(Error::Ended { log, .. }) => assert!(is_snatched(&log), "{log}"),
+            other => panic!("it started on a port that is taken: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_snatched_port_is_recognized() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let Some(mut server) = or_skip(Server::start()) else { return };
+        server.kill().unwrap();
+        let command = server::command(&server.programs, &server.home, port).unwrap();
+        says_snatched(Process::start(&server.home, command, &server::READY));
+
+        let Some(_installed) = or_skip(Pooler::start(&server)) else { return };
+        let home = Arc::new(Home::make(server.programs.account).unwrap());
+        home.write(&home.path().join("users"), "").unwrap();
+        let command = pooler::command(server.programs.account, &home, port, 1).unwrap();
+        says_snatched(Process::start(&home, command, &pooler::READY));
+    }
+}
