@@ -3,6 +3,7 @@
 
 mod access;
 mod account;
+mod cluster;
 mod database;
 mod error;
 mod family;
@@ -15,10 +16,12 @@ mod process;
 mod programs;
 mod server;
 mod skip;
+mod standby;
 mod template;
 mod tls;
 
 pub use access::Access;
+pub use cluster::{Cluster, ClusterBuilder, Rejoined};
 pub use database::Database;
 pub use error::{Error, Result};
 pub use pooler::Pooler;
