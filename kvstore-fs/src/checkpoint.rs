@@ -141,6 +141,11 @@ impl Progress {
         tracing::error!(error = %failure, "files could not be put in place");
     }
 
+    /// Whether there is a journal to mark.
+    fn marks(&self) -> bool {
+        self.lock().placer.is_some()
+    }
+
     fn mark(&self, sequence: u64) -> Result<()> {
         let placer = self.lock().placer.take();
         let Some(mut placer) = placer else { return Ok(()) };
@@ -260,6 +265,10 @@ impl Checkpoint {
         due.iter().for_each(|(id, pending)| state.placed(id, pending.sequence));
         let obsolete = state.take_obsolete(sequence);
         drop(state);
+        if !self.progress.marks() {
+            // A recovery: until it is through, the journal names them, and it may crash itself.
+            return;
+        }
         for number in obsolete {
             // One that stays is removed at close.
             let _ = fs::remove_file(spool_path(&self.root, number));
