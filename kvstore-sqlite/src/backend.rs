@@ -58,6 +58,8 @@ impl SqliteBackend {
         let about_path = |error: Error| about(error, &path);
         let lock = OwnerLock::acquire(&beside(&path, ".kvstore-lock")).map_err(named)?;
         create(&path, options).map_err(about_path)?;
+        // Not before: the new name that a crash left beside the old one is none.
+        refuse_second_name(&path).map_err(named)?;
         let mut connection = open_writer(&path, options.busy_timeout).map_err(about_path)?;
         let table = options.table.as_deref();
         let found = schema::find(&connection, table).map_err(about_path)?;
@@ -98,10 +100,7 @@ fn locate(options: &SqliteOptions) -> Result<PathBuf> {
         return Err(error(ErrorKind::Unsupported, "open", message));
     }
     match path.canonicalize() {
-        Ok(real) => {
-            refuse_second_name(&real)?;
-            return Ok(real);
-        }
+        Ok(real) => return Ok(real),
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             return Err(io_error("open", path, source));
         }
