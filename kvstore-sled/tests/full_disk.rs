@@ -56,7 +56,7 @@ fn a_full_disk_fails_what_does_not_fit_and_nothing_else() {
 
 #[test]
 fn a_disk_that_is_full_at_open_keeps_nothing_from_opening_later() {
-    let Some(disk) = SmallDisk::mount_of(16) else { return };
+    let Some(disk) = SmallDisk::mount_of(32) else { return };
     let (path, ballast) = (disk.path().join("store"), disk.path().join("ballast"));
     let options = SledOptions::new(&path);
     let mut failed = 0;
