@@ -40,6 +40,9 @@ pub enum ErrorKind {
     InDoubt,
     /// This owner lost its right to write (contract W2).
     Fenced,
+    /// The server came back without commits that it had acknowledged: what was durable is gone
+    /// there. A node must not go on from it.
+    HistoryLost,
     /// An earlier failure stopped the store; reopen it.
     Poisoned,
     /// The store was closed.
@@ -59,7 +62,7 @@ impl ErrorKind {
     /// W2).
     #[must_use]
     pub fn poisons(self) -> bool {
-        matches!(self, Self::InDoubt | Self::Fenced | Self::Poisoned)
+        matches!(self, Self::InDoubt | Self::Fenced | Self::HistoryLost | Self::Poisoned)
     }
 
     /// Whether a group that failed this way may hold batches that would succeed by themselves.
@@ -84,6 +87,7 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::InDoubt => "what reached the disk is unknown",
             Self::Fenced => "another owner took over",
+            Self::HistoryLost => "acknowledged writes are gone",
             Self::Poisoned => "store stopped by an earlier failure",
             Self::Closed => "store is closed",
             Self::Io => "input/output error",

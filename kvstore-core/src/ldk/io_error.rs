@@ -13,7 +13,7 @@ macro_rules! io_errors {
             use ldk_io::ErrorKind as Theirs;
             let kind = match error.kind() {
                 Ours::InvalidInput | Ours::ValueTooLarge => Theirs::InvalidInput,
-                Ours::Corrupted => Theirs::InvalidData,
+                Ours::Corrupted | Ours::HistoryLost => Theirs::InvalidData,
                 Ours::PermissionDenied => Theirs::PermissionDenied,
                 Ours::AlreadyOpen => Theirs::AddrInUse,
                 Ours::QueueFull => Theirs::WouldBlock,
