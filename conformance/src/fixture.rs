@@ -14,6 +14,12 @@ pub trait Fixture: Send + Sync + Sized + 'static {
     /// The backend under test.
     type Backend: Backend;
 
+    /// Whether there is what the backend needs, such as a server. If not, the implementation says on
+    /// standard error what to install, and the tests are skipped.
+    fn is_available() -> bool {
+        true
+    }
+
     /// Makes an empty place that no other test uses.
     fn new() -> Self;
 

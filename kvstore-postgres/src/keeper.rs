@@ -1,0 +1,177 @@
+//! Keeps the lease, on a connection of its own, so that a commit that waits does not hold it up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use kvstore_core::{Error, ErrorKind, Result};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::connection::Connection;
+use crate::error::{describe, engine, error};
+use crate::link::Link;
+use crate::lock;
+
+/// Handle of the task that renews the lease.
+pub(crate) struct Keeper {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<()>>,
+}
+
+/// How long giving the lease back may take; it runs out by itself anyway.
+const PARTING: Duration = Duration::from_secs(5);
+
+impl Keeper {
+    /// Starts to renew a lease that was just taken, and takes ldk-node's lock. `predecessor` is the
+    /// session that held that lock for the owner before.
+    pub(crate) async fn start(link: Arc<Link>, predecessor: Option<String>) -> Result<Self> {
+        let mut renewal = Renewal { link, connection: None, lock_holder: predecessor };
+        renewal.connect(renewal.link.deadline()).await?;
+        renewal.renew().await?;
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(renewal.run(stopped));
+        Ok(Self { stop, task })
+    }
+
+    /// Gives the lease and ldk-node's lock back.
+    pub(crate) async fn stop(self) -> Result<()> {
+        // A task that has ended by itself lost the lease, and there is nothing to give back.
+        let _ = self.stop.send(());
+        self.task.await.unwrap_or(Ok(()))
+    }
+}
+
+struct Renewal {
+    link: Arc<Link>,
+    connection: Option<Connection>,
+    /// The mark of the session that holds ldk-node's lock for us.
+    lock_holder: Option<String>,
+}
+
+enum Step {
+    Stop,
+    Renewed(Result<()>),
+}
+
+impl Renewal {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) -> Result<()> {
+        loop {
+            let stop = async {
+                // Dropping the handle means the same.
+                let _ = (&mut stopped).await;
+                Step::Stop
+            };
+            match or(stop, async { Step::Renewed(self.renew_later().await) }).await {
+                Step::Stop => break,
+                Step::Renewed(Ok(())) => {}
+                Step::Renewed(Err(error)) if error.kind().poisons() => {
+                    tracing::error!(%error, "the lease is lost");
+                    return Ok(());
+                }
+                Step::Renewed(Err(error)) => {
+                    tracing::warn!(%error, "the lease could not be renewed, and will be tried again");
+                }
+            }
+        }
+        let given_back = timeout(PARTING, self.give_back()).await;
+        given_back.unwrap_or_else(|_| Err(kept("the server does not answer")))
+    }
+
+    async fn renew_later(&mut self) -> Result<()> {
+        let whole = self.connection.as_ref().is_some_and(|connection| !connection.is_closed());
+        // Without a connection soon, since the lease goes on running out.
+        sleep(if whole { self.link.renewal } else { self.link.renewal / 8 }).await;
+        self.renew().await
+    }
+
+    /// Renews once. An error that poisons means that the lease is another owner's.
+    async fn renew(&mut self) -> Result<()> {
+        if self.connection.as_ref().is_none_or(Connection::is_closed) {
+            self.connect(Instant::now() + self.link.lease.length()).await?;
+        }
+        let Self { link, connection: Some(connection), lock_holder } = self else { return Ok(()) };
+        let renewal = link.lease.renew(connection, &link.queries, lock_holder.as_deref());
+        let Ok(renewed) = timeout(link.lease.length(), renewal).await else {
+            return self.look_elsewhere().await;
+        };
+        match renewed {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(link.lease.fenced(connection, &link.queries).await),
+            Err(source) => {
+                if connection.is_ended_by(&source) {
+                    self.connection = None;
+                }
+                Err(engine("renew lease", source))
+            }
+        }
+    }
+
+    async fn connect(&mut self, deadline: Instant) -> Result<()> {
+        let link = &self.link;
+        let connection = link.connector.connect(deadline).await?;
+        if let Some(key) = link.lock {
+            let locked = lock::acquire(&connection, key, self.lock_holder.as_deref()).await;
+            self.lock_holder = Some(locked.map_err(|error| self.locked_out(error))?);
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// A program that took ldk-node's lock meanwhile writes without looking at the lease.
+    fn locked_out(&self, refusal: Error) -> Error {
+        // Before the first renewal nothing was acknowledged yet, so opening just fails.
+        if refusal.kind() != ErrorKind::AlreadyOpen || self.link.lease.epoch() == 0 {
+            return refusal;
+        }
+        let fenced = error(ErrorKind::Fenced, "renew lease", refusal.message());
+        self.link.lease.lose(fenced.with_source(refusal))
+    }
+
+    /// The server has not answered for as long as the lease lasts. If another one has become the
+    /// primary meanwhile, this one is given up, with all that waits for it; otherwise it is only
+    /// slow, and is waited for.
+    async fn look_elsewhere(&mut self) -> Result<()> {
+        let Self { link, connection: Some(current), .. } = self else { return Ok(()) };
+        let host = current.info.host.clone();
+        let Some(other) = link.connector.connect_elsewhere(&host).await else {
+            let message = format!("{host} does not answer, and no other server takes writes");
+            return Err(error(ErrorKind::Unavailable, "renew lease", message));
+        };
+        let holder = self.lock_holder.as_deref();
+        match link.lease.renew(&other, &link.queries, holder).await {
+            Ok(true) => {
+                tracing::warn!(from = host, to = other.info.host, "following the new primary");
+                link.connector.abandon(&host);
+                self.connection = None;
+                other.close().await;
+                Ok(())
+            }
+            Ok(false) => Err(link.lease.fenced(&other, &link.queries).await),
+            Err(source) => Err(engine("renew lease", source)),
+        }
+    }
+
+    async fn give_back(mut self) -> Result<()> {
+        if self.connection.as_ref().is_none_or(Connection::is_closed) {
+            let found = self.link.connector.connect(Instant::now() + PARTING).await;
+            self.connection = Some(found.map_err(|source| kept(source.message()))?);
+        }
+        let Self { link, connection: Some(connection), .. } = self else { return Ok(()) };
+        let released = async {
+            if let Some(key) = link.lock {
+                lock::release(&connection, key).await?;
+            }
+            link.lease.release(&connection, &link.queries.release).await
+        };
+        let released = released.await.map_err(|source| kept(&describe(&source)));
+        connection.close().await;
+        released
+    }
+}
+
+fn kept(reason: &str) -> Error {
+    let message = format!("the lease could not be given back and has to run out: {reason}");
+    error(ErrorKind::Unavailable, "close", message)
+}

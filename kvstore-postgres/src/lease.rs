@@ -1,0 +1,218 @@
+//! The right to write: who has it, until when, and what is known to be durable under it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use kvstore_core::{Error, ErrorKind, Result};
+use tokio_postgres::Row;
+
+use crate::PostgresOptions;
+use crate::connection::{Answer, Connection};
+use crate::error::error;
+use crate::queries::{Queries, Query};
+
+/// This owner's side of the lease.
+///
+/// The lease's row says who may write, and until when somebody else has to wait; the fence's row
+/// holds the epoch that every commit must bring, and the sequence number of the last commit.
+pub(crate) struct Lease {
+    /// Drawn anew at every opening, so that nobody takes it back who has lost it.
+    session: String,
+    owner: Option<String>,
+    process: String,
+    length: i64,
+    /// Raised at every connection of the writer; readers of another one are not used.
+    epoch: AtomicI64,
+    /// The last commit that was answered with `Ok`.
+    acknowledged: AtomicI64,
+    /// Why this owner may not write any more.
+    lost: Mutex<Option<Error>>,
+}
+
+/// What the server says when the epoch was raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) epoch: i64,
+    /// Of the last commit that is there.
+    pub(crate) sequence: i64,
+    /// The largest creation number that was given out.
+    pub(crate) created: i64,
+}
+
+/// Who holds the lease.
+pub(crate) struct Holder {
+    process: String,
+    owner: Option<String>,
+    until: String,
+    pub(crate) remaining: Duration,
+    pub(crate) lock_holder: Option<String>,
+}
+
+impl Lease {
+    pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
+        let random = || {
+            getrandom::u64().map_err(|source| {
+                let message = "the system gives no random numbers";
+                error(ErrorKind::Unavailable, "open", message).with_source(source)
+            })
+        };
+        let host = whoami::hostname().unwrap_or_else(|_| "an unnamed host".to_owned());
+        Ok(Self {
+            session: format!("{:016x}{:016x}", random()?, random()?),
+            owner: options.owner.clone(),
+            process: format!("process {} on {host}", std::process::id()),
+            length: i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX),
+            epoch: AtomicI64::new(0),
+            acknowledged: AtomicI64::new(0),
+            lost: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn length(&self) -> Duration {
+        Duration::from_millis(self.length.unsigned_abs())
+    }
+
+    /// Takes the lease, if nobody has it; `None` if somebody does.
+    pub(crate) async fn acquire(
+        &self,
+        connection: &Connection,
+        queries: &Queries,
+    ) -> Answer<Option<Grant>> {
+        let Self { session, owner, process, length, .. } = self;
+        let rows = connection.rows(&queries.acquire, &[session, length, owner, process]).await?;
+        rows.first().map(grant).transpose()
+    }
+
+    /// Raises the epoch; `None` if the lease is another owner's by now.
+    pub(crate) async fn reclaim(
+        &self,
+        connection: &Connection,
+        queries: &Queries,
+    ) -> Answer<Option<Grant>> {
+        let rows = connection.rows(&queries.reclaim, &[&self.session, &self.length]).await?;
+        rows.first().map(grant).transpose()
+    }
+
+    /// Renews the lease and notes who holds ldk-node's lock; whether it is still ours.
+    pub(crate) async fn renew(
+        &self,
+        connection: &Connection,
+        queries: &Queries,
+        lock_holder: Option<&str>,
+    ) -> Answer<bool> {
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&self.session, &self.length, &lock_holder];
+        Ok(!connection.rows(&queries.renew, &parameters).await?.is_empty())
+    }
+
+    /// Renews the lease, and gives epoch and sequence of the server that did it; `None` if the lease
+    /// is another owner's.
+    pub(crate) async fn attach(
+        &self,
+        connection: &Connection,
+        queries: &Queries,
+    ) -> Answer<Option<(i64, i64)>> {
+        let rows = connection.rows(&queries.attach, &[&self.session, &self.length]).await?;
+        rows.first().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
+    pub(crate) async fn release(&self, connection: &Connection, query: &Query) -> Answer<()> {
+        connection.rows(query, &[&self.session]).await.map(drop)
+    }
+
+    pub(crate) fn epoch(&self) -> i64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: i64) {
+        self.epoch.store(epoch, Ordering::SeqCst);
+    }
+
+    pub(crate) fn acknowledged(&self) -> i64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Called before the commit is answered, so that no reader goes back behind it.
+    pub(crate) fn acknowledge(&self, sequence: i64) {
+        self.acknowledged.store(sequence, Ordering::SeqCst);
+    }
+
+    /// Fails once the right to write is lost, and says how.
+    pub(crate) fn check(&self) -> Result<()> {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.clone().map_or(Ok(()), Err)
+    }
+
+    /// Gives the right to write up for good; the first reason stays.
+    pub(crate) fn lose(&self, reason: Error) -> Error {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.get_or_insert(reason).clone()
+    }
+
+    /// Another owner has the lease. Asks who, if the server answers.
+    pub(crate) async fn fenced(&self, connection: &Connection, queries: &Queries) -> Error {
+        let holder = match Holder::ask(connection, queries).await {
+            Ok(Some(holder)) => format!("{} took it over", holder.describe()),
+            _ => "another owner took it over, and has given it back".to_owned(),
+        };
+        let message = format!(
+            "this owner's lease ran out, and {holder}; nothing more is committed here: stop this \
+             node, and start it again only when it is to be the active one"
+        );
+        self.lose(error(ErrorKind::Fenced, "commit", message))
+    }
+
+    /// The server has less than it acknowledged.
+    pub(crate) fn history_lost(&self, found: i64, host: &str) -> Error {
+        let acknowledged = self.acknowledged();
+        let missing = acknowledged - found;
+        let message = format!(
+            "{host} has the commits up to number {found}, but number {acknowledged} was \
+             acknowledged: {missing} acknowledged commits are gone, as after a fail-over to a \
+             standby that did not have them; do not run the node from this state: bring the old \
+             primary's data back, and make the standbys synchronous"
+        );
+        self.lose(error(ErrorKind::HistoryLost, "commit", message))
+    }
+}
+
+impl Holder {
+    /// Who holds the lease, unless it was given back.
+    pub(crate) async fn ask(connection: &Connection, queries: &Queries) -> Answer<Option<Self>> {
+        let rows = connection.rows(&queries.holder, &[]).await?;
+        let read = |row: &Row| {
+            let remaining: i64 = row.try_get(3)?;
+            Ok(Self {
+                process: row.try_get(0)?,
+                owner: row.try_get(1)?,
+                until: row.try_get(2)?,
+                remaining: Duration::from_millis(remaining.unsigned_abs()),
+                lock_holder: row.try_get(4)?,
+            })
+        };
+        rows.first().map(read).transpose()
+    }
+
+    fn describe(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("{} (owner {owner:?})", self.process),
+            None => self.process.clone(),
+        }
+    }
+
+    pub(crate) fn already_open(&self) -> Error {
+        let message = format!(
+            "{} holds the lease until {} UTC by the server's clock, for {} ms more, and may renew \
+             it; stop it, or open with a time to wait",
+            self.describe(),
+            self.until,
+            self.remaining.as_millis()
+        );
+        error(ErrorKind::AlreadyOpen, "open", message)
+    }
+}
+
+fn grant(row: &Row) -> Answer<Grant> {
+    Ok(Grant { epoch: row.try_get(0)?, sequence: row.try_get(1)?, created: row.try_get(2)? })
+}

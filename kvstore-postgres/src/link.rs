@@ -1,0 +1,61 @@
+//! What all connections of one store have in common.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kvstore_core::{ErrorKind, Result};
+use tokio::time::Instant;
+
+use crate::PostgresOptions;
+use crate::connection::Connector;
+use crate::error::error;
+use crate::lease::Lease;
+use crate::lock;
+use crate::queries::Queries;
+use crate::table::Table;
+
+pub(crate) struct Link {
+    pub(crate) connector: Connector,
+    pub(crate) table: Table,
+    pub(crate) queries: Queries,
+    pub(crate) lease: Lease,
+    /// Of ldk-node's advisory lock; `None` behind a pooler, which gives a session to anybody.
+    pub(crate) lock: Option<i64>,
+    pub(crate) synchronous_commit: &'static str,
+    pub(crate) renewal: Duration,
+    retry_budget: Duration,
+    closed: AtomicBool,
+}
+
+impl Link {
+    pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
+        let table = options.check()?;
+        Ok(Self {
+            connector: Connector::new(options)?,
+            queries: Queries::new(&table),
+            lease: Lease::new(options)?,
+            lock: (!options.pooler).then(|| lock::key(options.database(), &table.text)),
+            table,
+            synchronous_commit: options.synchronous_commit.name(),
+            renewal: options.renewal,
+            retry_budget: options.retry_budget,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Until when to look for a server from now on.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.retry_budget
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(error(ErrorKind::Closed, operation, "the store was closed"));
+        }
+        Ok(())
+    }
+}

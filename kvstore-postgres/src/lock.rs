@@ -1,0 +1,125 @@
+//! ldk-node's advisory lock, which keeps an ldk-node away. It fences nobody.
+
+use kvstore_core::{Error, ErrorKind, Result};
+use sha2::{Digest, Sha256};
+use tokio_postgres::Row;
+
+use crate::connection::{Answer, Connection};
+use crate::error::{engine, error};
+
+/// The number that ldk-node locks for a table.
+///
+/// **Source**: `PostgresStore` of ldk-node's main branch: the first eight bytes of a SHA-256.
+pub(crate) fn key(database: &str, table: &str) -> i64 {
+    let mut digest = Sha256::new_with_prefix("ldk-node:postgres-store");
+    for name in [database, table] {
+        digest.update((name.len() as u64).to_be_bytes());
+        digest.update(name);
+    }
+    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(digest.finalize());
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Takes the lock for this connection's session, and gives the session's mark.
+///
+/// `predecessor` is the mark of the session that held it for the owner before: it may be there
+/// still, for its process stands still or its network is gone, and is ended then.
+///
+/// # Errors
+/// `AlreadyOpen` if another program holds the lock.
+pub(crate) async fn acquire(
+    connection: &Connection,
+    key: i64,
+    predecessor: Option<&str>,
+) -> Result<String> {
+    let failed = |source| engine("open", source);
+    let own = mark(connection).await.map_err(failed)?;
+    if try_lock(connection, key).await.map_err(failed)? {
+        return Ok(own);
+    }
+    let holder = Session::that_holds(connection, key).await.map_err(failed)?;
+    match holder {
+        Some(holder) if Some(holder.mark.as_str()) != predecessor => Err(holder.already_open()),
+        Some(holder) => {
+            holder.end(connection).await.map_err(failed)?;
+            wait(connection, key).await.map(|()| own).map_err(|_| holder.already_open())
+        }
+        // It ended in this moment.
+        None => wait(connection, key).await.map(|()| own).map_err(failed),
+    }
+}
+
+/// Gives the lock back.
+pub(crate) async fn release(connection: &Connection, key: i64) -> Answer<()> {
+    connection.client().query("SELECT pg_advisory_unlock($1)", &[&key]).await.map(drop)
+}
+
+async fn try_lock(connection: &Connection, key: i64) -> Answer<bool> {
+    let row = connection.client().query_one("SELECT pg_try_advisory_lock($1)", &[&key]).await?;
+    row.try_get(0)
+}
+
+/// Waits for the lock, for a few seconds.
+async fn wait(connection: &Connection, key: i64) -> Answer<()> {
+    connection.client().batch_execute("SET lock_timeout = 5000").await?;
+    let locked = connection.client().query("SELECT pg_advisory_lock($1)", &[&key]).await;
+    connection.client().batch_execute("SET lock_timeout = 0").await?;
+    locked.map(drop)
+}
+
+/// What tells this session from all others of the server: process numbers come again.
+async fn mark(connection: &Connection) -> Answer<String> {
+    let sql = "SELECT pid || '@' || extract(epoch FROM backend_start) FROM pg_stat_activity
+               WHERE pid = pg_backend_pid()";
+    connection.client().query_one(sql, &[]).await?.try_get(0)
+}
+
+/// A session that holds the lock.
+struct Session {
+    pid: i32,
+    mark: String,
+    name: String,
+}
+
+impl Session {
+    async fn that_holds(connection: &Connection, key: i64) -> Answer<Option<Self>> {
+        let sql = "
+            SELECT pid, coalesce(pid || '@' || extract(epoch FROM backend_start), ''),
+                coalesce(application_name, '')
+            FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
+            WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND (classid::int8 << 32 | objid::int8) = $1";
+        let rows = connection.client().query(sql, &[&key]).await?;
+        let read = |row: &Row| {
+            Ok(Self { pid: row.try_get(0)?, mark: row.try_get(1)?, name: row.try_get(2)? })
+        };
+        rows.first().map(read).transpose()
+    }
+
+    async fn end(&self, connection: &Connection) -> Answer<()> {
+        connection.client().query("SELECT pg_terminate_backend($1)", &[&self.pid]).await.map(drop)
+    }
+
+    fn already_open(&self) -> Error {
+        let Self { pid, name, .. } = self;
+        let message = format!(
+            "another program, such as an ldk-node, holds ldk-node's lock on the table: the \
+             server's process {pid}, application {name:?}; stop that program"
+        );
+        error(ErrorKind::AlreadyOpen, "open", message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_that_of_ldk_node() {
+        // Worked out by PostgreSQL: sha256('ldk-node:postgres-store' || int8send(6) || 'ldk_db' ||
+        // int8send(8) || 'ldk_data').
+        assert_eq!(key("ldk_db", "ldk_data"), -2_927_480_243_500_845_141);
+        assert_ne!(key("ldk_d", "bldk_data"), key("ldk_db", "ldk_data"));
+    }
+}

@@ -1,0 +1,275 @@
+//! Commits: one statement each, and what becomes of one whose answer was lost.
+
+use std::sync::Arc;
+
+use kvstore_core::{Error, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
+use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
+
+use crate::connection::{Answer, Connection, patiently};
+use crate::error::{describe, engine, error, is_lost};
+use crate::lease::Grant;
+use crate::link::Link;
+use crate::queries::Hidden;
+
+/// The only one who commits.
+pub(crate) struct Writer {
+    link: Arc<Link>,
+    /// `None` while there is no server, and once closed.
+    connection: Option<Connection>,
+    /// The largest creation number that was given out.
+    created: i64,
+}
+
+/// What became of a commit whose answer was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Committed,
+    NotThere,
+}
+
+impl Writer {
+    /// A writer under a lease that was just taken.
+    pub(crate) fn new(link: Arc<Link>, connection: Connection, grant: Grant, created: i64) -> Self {
+        link.lease.acknowledge(grant.sequence);
+        link.lease.set_epoch(grant.epoch);
+        Self { link, connection: Some(connection), created }
+    }
+
+    pub(crate) async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
+    }
+
+    pub(crate) async fn commit(&mut self, mutations: &[Mutation]) -> Result<()> {
+        let link = Arc::clone(&self.link);
+        link.check_open("commit")?;
+        link.lease.check()?;
+        let group = Group::new(mutations, self.created)?;
+        let sequence = link.lease.acknowledged() + 1;
+        let mut in_doubt = false;
+        let mut deadline = None;
+        loop {
+            let connected = self.connected(sequence, &mut deadline).await;
+            match connected.map_err(|error| if in_doubt { doubt(error) } else { error })? {
+                Fate::Committed => break,
+                Fate::NotThere => in_doubt = false,
+            }
+            // `connected` leaves one.
+            let Some(connection) = &self.connection else { continue };
+            if deadline.is_some_and(|deadline| deadline < Instant::now()) {
+                let message = "the connection breaks again and again; nothing was committed";
+                return Err(error(ErrorKind::Unavailable, "commit", message));
+            }
+            let answer = patiently("commit", connection, group.send(&link, connection, sequence));
+            match answer.await {
+                // Its own commit may be the one that the server did not replicate.
+                Ok(true) if !connection.was_unreplicated() => break,
+                Ok(true) => in_doubt = true,
+                Ok(false) => return Err(link.lease.fenced(connection, &link.queries).await),
+                Err(source) if is_lost(&source) => {
+                    tracing::info!(error = describe(&source), "a commit's answer was lost");
+                    in_doubt = true;
+                }
+                Err(source) => {
+                    if connection.is_ended_by(&source) {
+                        self.connection = None;
+                    }
+                    return Err(engine("commit", source));
+                }
+            }
+            self.connection = None;
+            deadline.get_or_insert_with(|| link.deadline());
+        }
+        self.created = group.created;
+        link.lease.acknowledge(sequence);
+        Ok(())
+    }
+
+    /// Makes sure that there is a connection of the current epoch. If it is a new one, it tells
+    /// whether the commit of this number is there.
+    async fn connected(&mut self, sequence: i64, deadline: &mut Option<Instant>) -> Result<Fate> {
+        if self.connection.as_ref().is_some_and(|connection| !connection.is_closed()) {
+            return Ok(Fate::NotThere);
+        }
+        self.connection = None;
+        let link = Arc::clone(&self.link);
+        let deadline = *deadline.get_or_insert_with(|| link.deadline());
+        loop {
+            let connection = link.connector.connect(deadline).await?;
+            connection.info.warn();
+            let reclaim = link.lease.reclaim(&connection, &link.queries);
+            let grant = match patiently("reclaim the lease", &connection, reclaim).await {
+                Ok(Some(grant)) => grant,
+                Ok(None) => return Err(link.lease.fenced(&connection, &link.queries).await),
+                Err(source) if is_lost(&source) && Instant::now() < deadline => continue,
+                Err(source) => return Err(engine("commit", source)),
+            };
+            // What it shows is not known to have reached the standbys.
+            if connection.was_unreplicated() {
+                if Instant::now() < deadline {
+                    continue;
+                }
+                let message = "somebody cancels what waits for the standbys";
+                return Err(error(ErrorKind::Unavailable, "commit", message));
+            }
+            let acknowledged = link.lease.acknowledged();
+            if grant.sequence < acknowledged || grant.sequence > sequence {
+                return Err(link.lease.history_lost(grant.sequence, &connection.info.host));
+            }
+            let fate = if grant.sequence == sequence { Fate::Committed } else { Fate::NotThere };
+            tracing::info!(host = connection.info.host, epoch = grant.epoch, "connected again");
+            link.lease.set_epoch(grant.epoch);
+            self.connection = Some(connection);
+            return Ok(fate);
+        }
+    }
+}
+
+/// The server that would tell what became of the commit cannot be asked.
+fn doubt(cause: Error) -> Error {
+    if cause.kind().poisons() {
+        return cause;
+    }
+    let message = format!(
+        "the answer to the commit was lost, and no server tells what became of it; reopen the \
+         store once a server is there: {}",
+        cause.message()
+    );
+    error(ErrorKind::InDoubt, "commit", message).with_source(cause)
+}
+
+/// Bytes of one statement: PostgreSQL takes messages of less than 1 GiB.
+const STATEMENT_MAX_LEN: usize = MAX_VALUE_LEN + 50_000_000;
+
+/// The parameters of one commit.
+struct Group<'a> {
+    removed: Names<'a>,
+    put: Names<'a>,
+    values: Hidden<Vec<&'a [u8]>>,
+    numbers: Vec<i64>,
+    /// The numbers of entries that are to count as created now even if they exist.
+    renewed: Vec<i64>,
+    /// The largest creation number so far, with this commit's.
+    created: i64,
+}
+
+#[derive(Default)]
+struct Names<'a> {
+    primary: Vec<&'a str>,
+    secondary: Vec<&'a str>,
+    key: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn push(&mut self, mutation: &'a Mutation) {
+        let id = mutation.id();
+        self.primary.push(id.primary());
+        self.secondary.push(id.secondary());
+        self.key.push(id.key());
+    }
+}
+
+impl<'a> Group<'a> {
+    fn new(mutations: &'a [Mutation], mut created: i64) -> Result<Self> {
+        check_lengths(mutations)?;
+        let numbered = mutations.iter().map(|mutation| {
+            // A number that an update leaves unused is only a gap in the order.
+            created = created.saturating_add(i64::from(mutation.value().is_some()));
+            (mutation, created)
+        });
+        let mut numbered: Vec<_> = numbered.collect();
+        // By name, as the index is.
+        numbered.sort_unstable_by_key(|(mutation, _)| mutation.id());
+        let mut group = Self {
+            removed: Names::default(),
+            put: Names::default(),
+            values: Hidden(Vec::new()),
+            numbers: Vec::new(),
+            renewed: Vec::new(),
+            created,
+        };
+        for (mutation, number) in numbered {
+            let Mutation::Put { value, renew, .. } = mutation else {
+                group.removed.push(mutation);
+                continue;
+            };
+            group.put.push(mutation);
+            group.values.0.push(value);
+            group.numbers.push(number);
+            if *renew {
+                group.renewed.push(number);
+            }
+        }
+        Ok(group)
+    }
+
+    /// Whether the fence let it through.
+    async fn send(&self, link: &Link, connection: &Connection, sequence: i64) -> Answer<bool> {
+        let Self { removed, put, values, numbers, renewed, created } = self;
+        let epoch = link.lease.epoch();
+        let parameters: [&(dyn ToSql + Sync); 13] = [
+            &sequence,
+            &epoch,
+            created,
+            &link.synchronous_commit,
+            &removed.primary,
+            &removed.secondary,
+            &removed.key,
+            &put.primary,
+            &put.secondary,
+            &put.key,
+            values,
+            numbers,
+            renewed,
+        ];
+        Ok(!connection.rows(&link.queries.commit, &parameters).await?.is_empty())
+    }
+}
+
+fn check_lengths(mutations: &[Mutation]) -> Result<()> {
+    let mut total = 0_usize;
+    for mutation in mutations {
+        let len = mutation.value().map_or(0, |value| value.len());
+        if len > MAX_VALUE_LEN {
+            let message = format!("{len} bytes are more than the {MAX_VALUE_LEN} that are taken");
+            let too_large = error(ErrorKind::ValueTooLarge, "commit", message);
+            return Err(too_large.with_entry(mutation.id()));
+        }
+        // The names, and the lengths before them.
+        total = total.saturating_add(len + 400);
+    }
+    if total > STATEMENT_MAX_LEN && mutations.len() > 1 {
+        let message = format!(
+            "{total} bytes in one batch are more than the {STATEMENT_MAX_LEN} of a statement"
+        );
+        return Err(error(ErrorKind::ValueTooLarge, "commit", message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use kvstore_core::{Bytes, EntryId};
+
+    use super::*;
+
+    fn put(key: &str, renew: bool) -> Mutation {
+        let id = EntryId::new("p", "s", key).unwrap();
+        Mutation::Put { id, value: Bytes::from(key.to_owned()), renew }
+    }
+
+    #[test]
+    fn numbers_follow_the_order_and_names_are_sorted() {
+        let remove = Mutation::Remove { id: EntryId::new("p", "s", "x").unwrap() };
+        let mutations = [put("c", false), remove, put("a", true), put("b", false)];
+        let group = Group::new(&mutations, 10).unwrap();
+        assert_eq!(group.put.key, ["a", "b", "c"]);
+        assert_eq!(group.values.0, [b"a", b"b", b"c"]);
+        assert_eq!(group.numbers, [12, 13, 11]);
+        assert_eq!((group.renewed, group.created), (vec![12], 13));
+        assert_eq!(group.removed.key, ["x"]);
+    }
+}

@@ -1,0 +1,107 @@
+//! Servers that the tests of one program share, and places of their own on them.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test program uses some of it"
+)]
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kvstore_postgres::PostgresOptions;
+use postgres_servers::{Access, Pooler, Server, or_skip};
+
+/// The server of this test program; `None` where PostgreSQL is not installed. Its watchdog removes
+/// it when the program ends.
+pub fn server() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    SERVER.get_or_init(|| or_skip(Server::start())).as_ref()
+}
+
+/// A pooler in front of that server.
+pub fn pooler() -> Option<&'static Pooler> {
+    static POOLER: OnceLock<Option<Pooler>> = OnceLock::new();
+    POOLER.get_or_init(|| or_skip(Pooler::start(server()?))).as_ref()
+}
+
+/// A schema of its own, gone with this.
+pub struct Place {
+    pub schema: String,
+    url: String,
+    access: Access,
+}
+
+impl Place {
+    /// A place on the server, reached by `url`.
+    pub fn new(url: &str, server: &Server) -> Self {
+        static PLACES: AtomicU64 = AtomicU64::new(0);
+        let schema = format!("place_{}", PLACES.fetch_add(1, Ordering::Relaxed));
+        Self { schema, url: url.to_owned(), access: server.access().clone() }
+    }
+
+    /// A place on the server of this program.
+    pub fn plain() -> Option<Self> {
+        server().map(|server| Self::new(&server.url(), server))
+    }
+
+    /// The same, behind the pooler.
+    pub fn pooled() -> Option<Self> {
+        Some(Self::new(&pooler()?.url(), server()?))
+    }
+
+    /// A place with a table as ldk-node makes it.
+    pub fn of_ldk_node() -> Option<Self> {
+        let place = Self::plain()?;
+        let schema = &place.schema;
+        place
+            .access
+            .execute(&format!("CREATE SCHEMA {schema}; {}", ldk_node_table(schema)))
+            .unwrap();
+        Some(place)
+    }
+
+    /// The URL of a store there, with more parameters.
+    pub fn url(&self, parameters: &str) -> String {
+        format!("{}?table={}.ldk_data{parameters}", self.url, self.schema)
+    }
+
+    pub fn options(&self) -> PostgresOptions {
+        PostgresOptions::from_url(&self.url("")).unwrap()
+    }
+
+    /// Runs statements with the schema in front.
+    pub fn query(&self, sql: &str) -> String {
+        self.access.query(&format!("SET search_path = {}; {sql}", self.schema)).unwrap()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The server may be down.
+        let drop = format!(
+            "SET client_min_messages = error; DROP SCHEMA IF EXISTS {} CASCADE",
+            self.schema
+        );
+        let _ = self.access.execute(&drop);
+    }
+}
+
+/// What ldk-node runs for a new table of the schema.
+///
+/// **Source**: `PostgresStore` of ldk-node's main branch of August 2026.
+pub fn ldk_node_table(schema: &str) -> String {
+    format!(
+        "CREATE TABLE {schema}.ldk_data (
+             primary_namespace TEXT NOT NULL,
+             secondary_namespace TEXT NOT NULL DEFAULT '',
+             key TEXT NOT NULL CHECK (key <> ''),
+             value BYTEA,
+             sort_order BIGSERIAL CHECK (sort_order >= 0),
+             PRIMARY KEY (primary_namespace, secondary_namespace, key));
+         COMMENT ON TABLE {schema}.ldk_data IS '1';
+         CREATE INDEX idx_ldk_data_paginated ON {schema}.ldk_data
+             (primary_namespace, secondary_namespace, sort_order DESC, key ASC);"
+    )
+}
