@@ -7,6 +7,9 @@
     reason = "each test program uses some of it"
 )]
 
+pub mod load;
+pub mod session;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,7 +67,13 @@ impl Place {
 
     /// The URL of a store there, with more parameters.
     pub fn url(&self, parameters: &str) -> String {
-        format!("{}?table={}.ldk_data{parameters}", self.url, self.schema)
+        let Self { url, schema, .. } = self;
+        format!("{url}?table={schema}.ldk_data&application_name={schema}{parameters}")
+    }
+
+    /// The server's sessions of stores here, as what follows `SELECT … FROM`.
+    pub fn sessions(&self) -> String {
+        format!("pg_stat_activity WHERE application_name = '{}'", self.schema)
     }
 
     pub fn options(&self) -> PostgresOptions {
@@ -73,7 +82,11 @@ impl Place {
 
     /// Runs statements with the schema in front.
     pub fn query(&self, sql: &str) -> String {
-        self.access.query(&format!("SET search_path = {}; {sql}", self.schema)).unwrap()
+        let mut psql = self.access.psql();
+        psql.env("PGOPTIONS", format!("-c search_path={}", self.schema)).args(["-c", sql]);
+        let output = psql.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 }
 
