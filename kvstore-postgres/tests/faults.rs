@@ -10,7 +10,6 @@ use kvstore_postgres::{PostgresBackend, PostgresOptions};
 use postgres_servers::{Pooler, Server, Stop, or_skip};
 use support::Place;
 use support::load::{Load, id};
-use support::session::Session;
 
 mod support;
 
@@ -20,30 +19,6 @@ fn open(options: &PostgresOptions) -> Store<PostgresBackend> {
 
 fn load(place: &Place) -> Load {
     Load::start(open(&place.options()))
-}
-
-/// Holds what commits need, so that one is in flight for sure.
-fn block_commits(server: &Server, place: &Place) -> Session {
-    let mut session = Session::open(server.access());
-    session.run(&format!("BEGIN; LOCK TABLE {}.ldk_data IN SHARE MODE", place.schema));
-    wait_for_blocked(server, place);
-    session
-}
-
-/// Waits for a commit that is held up, and gives the server's process.
-fn wait_for_blocked(server: &Server, place: &Place) -> i32 {
-    wait_for(server, &format!("FROM {} AND wait_event_type = 'Lock'", place.sessions()))
-}
-
-/// Waits until the server has a session like this, and gives its process.
-fn wait_for(server: &Server, sessions: &str) -> i32 {
-    for _ in 0..6000 {
-        if let Ok(pid) = server.query(&format!("SELECT pid {sessions} LIMIT 1")).unwrap().parse() {
-            return pid;
-        }
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
-    panic!("no session {sessions}");
 }
 
 #[test]
@@ -83,9 +58,10 @@ fn connections_are_ended_in_flight() {
     let place = Place::new(&server.url(), server);
     let load = load(&place);
     for _ in 0..5 {
-        let blocked = block_commits(server, &place);
+        let held = place.hold("last");
+        place.wait_for_held(1);
         end_sessions(server, &place);
-        drop(blocked);
+        drop(held);
         load.advance();
     }
     for _ in 0..20 {
@@ -102,10 +78,10 @@ fn a_backend_stands_still_and_goes_on() {
     let place = Place::new(&server.url(), server);
     let lease = Duration::from_secs(1);
     let load = Load::start(open(&place.options().lease(lease)));
-    let blocked = block_commits(server, &place);
-    let writer = wait_for_blocked(server, &place);
+    let held = place.hold("last");
+    let writer = place.wait_for_held(1);
     server.pause_backend(writer).unwrap();
-    drop(blocked);
+    drop(held);
     for _ in 0..3 {
         assert!(load.stands_still());
         let refused = PostgresBackend::open(&place.options()).expect_err("it is renewed");
@@ -144,7 +120,7 @@ fn a_zombie_commits_nothing() {
 
 /// Waits until the pooler has passed a statement on, to a session that does not answer.
 fn wait_until_sent(pooler: &Pooler) {
-    for _ in 0..6000 {
+    for _ in 0..1500 {
         let servers = pooler.access().query_in("pgbouncer", "SHOW SERVERS").unwrap();
         if servers.lines().any(|line| line.contains("|active|")) {
             return;
@@ -157,7 +133,7 @@ fn wait_until_sent(pooler: &Pooler) {
 fn wait_until_gone(server: &Server, pids: &[i32]) {
     let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
     let there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid IN ({})", pids.join(","));
-    for _ in 0..6000 {
+    for _ in 0..1500 {
         if server.query(&there).unwrap() == "0" {
             return;
         }
@@ -193,17 +169,13 @@ fn a_commit_that_nobody_can_tell_of_is_in_doubt() {
     let place = Place::new(&server.url(), &server);
     let store = open(&place.options().retry_budget(Duration::from_millis(300)));
     store.put_blocking(&id("k"), "first").unwrap();
-    let blocked = {
-        let mut session = Session::open(server.access());
-        session.run(&format!("BEGIN; LOCK TABLE {}.ldk_data IN SHARE MODE", place.schema));
-        session
-    };
+    let held = place.hold("k");
     let lost = store.put(&id("k"), "lost");
-    wait_for_blocked(&server, &place);
+    place.wait_for_held(1);
     server.kill().unwrap();
     let error = lost.wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InDoubt, "{error}");
-    drop(blocked);
+    drop(held);
     server.start_again().unwrap();
     let error = store.put_blocking(&id("k"), "later").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Poisoned);
@@ -237,10 +209,9 @@ fn the_queue_is_bounded_while_the_server_is_slow() {
     let backend = PostgresBackend::open(&place.options()).unwrap();
     let store = Store::open_with(backend, QueueOptions::default().max_held_bytes(20_000)).unwrap();
     store.put_blocking(&id("k"), "v").unwrap();
-    let mut session = Session::open(server.access());
-    session.run(&format!("BEGIN; LOCK TABLE {}.ldk_data IN SHARE MODE", place.schema));
+    let held = place.hold("0");
     let tickets: Vec<_> = (0..100).map(|at| store.put(&id(at), vec![0; 1000])).collect();
-    drop(session);
+    drop(held);
     let kinds: Vec<_> = tickets.into_iter().map(|ticket| ticket.wait()).collect();
     let refused = kinds.iter().filter_map(|result| result.as_ref().err());
     assert!(refused.clone().all(|error| error.kind() == ErrorKind::QueueFull));

@@ -70,9 +70,11 @@ impl Progress {
 }
 
 impl Load {
-    /// Starts to write and read.
+    /// Starts to write and read, from where an earlier load ended.
     pub fn start(store: Store<PostgresBackend>) -> Self {
         let progress = Arc::<Progress>::default();
+        let last = store.get_blocking(&id("last")).unwrap().map_or(0, |value| number(&value));
+        progress.change(|state| (state.submitted, state.acknowledged) = (last, last));
         let writer = {
             let (store, progress) = (store.clone(), Arc::clone(&progress));
             thread::spawn(move || write(&store, &progress))

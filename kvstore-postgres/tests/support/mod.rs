@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvstore_postgres::PostgresOptions;
 use postgres_servers::{Access, Pooler, Server, or_skip};
+use session::Session;
 
 /// The server of this test program; `None` where PostgreSQL is not installed. Its watchdog removes
 /// it when the program ends.
@@ -78,6 +79,33 @@ impl Place {
 
     pub fn options(&self) -> PostgresOptions {
         PostgresOptions::from_url(&self.url("")).unwrap()
+    }
+
+    /// Holds up commits of this key of the load, behind their fence, until the session is dropped;
+    /// nothing is changed.
+    pub fn hold(&self, key: &str) -> Session {
+        let mut session = Session::open(&self.access);
+        session.run(&format!(
+            "BEGIN; INSERT INTO {}.ldk_data AS entry VALUES ('load', '', '{key}', '', 0)
+             ON CONFLICT (primary_namespace, secondary_namespace, key)
+             DO UPDATE SET value = entry.value",
+            self.schema
+        ));
+        session
+    }
+
+    /// Waits until so many sessions of stores here wait for a lock, and gives one of them.
+    pub fn wait_for_held(&self, count: usize) -> i32 {
+        let held = format!("SELECT pid FROM {} AND wait_event_type = 'Lock'", self.sessions());
+        for _ in 0..1500 {
+            let found = self.query(&held);
+            if found.lines().count() == count {
+                return found.lines().next().unwrap().parse().unwrap();
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(10));
+        }
+        let all = "SELECT state, wait_event_type, wait_event, query FROM pg_stat_activity";
+        panic!("{count} commits are not held up:\n{}", self.query(all));
     }
 
     /// Runs statements with the schema in front.
