@@ -123,6 +123,9 @@ impl PostgresOptions {
     /// | `synchronous_commit=on\|remote_apply` | [`synchronous_commit`](Self::synchronous_commit) |
     /// | `connect_timeout=SECONDS` | [`connect_timeout`](Self::connect_timeout) |
     ///
+    /// As with libpq, a password that the URL does not name is taken from the variable
+    /// `PGPASSWORD`; so it need not stand where a list of processes shows it.
+    ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput), without showing the password.
     pub fn from_url(url: &str) -> Result<Self> {
@@ -387,7 +390,11 @@ pub(crate) struct Address {
 }
 
 fn parse_config(url: &str) -> Result<Config> {
-    let config = url.parse::<Config>().map_err(|source| {
+    // tokio-postgres would read anything else as `name=value` pairs.
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(invalid("a URL of PostgreSQL begins with postgres://".into()));
+    }
+    let mut config = url.parse::<Config>().map_err(|source| {
         use std::error::Error as _;
         // Its own text names parameters, but never the value of one.
         let reason = source.source().map(ToString::to_string).unwrap_or_default();
@@ -398,6 +405,11 @@ fn parse_config(url: &str) -> Result<Config> {
     })?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(invalid("the URL names no host".into()));
+    }
+    if config.get_password().is_none()
+        && let Some(password) = std::env::var_os("PGPASSWORD")
+    {
+        config.password(password.into_encoded_bytes());
     }
     let holds_password = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
     if config.get_hosts().iter().any(holds_password) {

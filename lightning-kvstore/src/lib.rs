@@ -10,6 +10,11 @@ pub use kvstore_core::{
 };
 #[cfg(feature = "fs")]
 pub use kvstore_fs::{FsBackend, FsOptions, Layout};
+#[cfg(feature = "postgres")]
+pub use kvstore_postgres::{
+    PostgresBackend, PostgresOptions, RootCertificates, ServerInfo, SynchronousCommit, TlsMode,
+    Wait,
+};
 #[cfg(feature = "sled")]
 pub use kvstore_sled::{SledBackend, SledOptions};
 #[cfg(feature = "sqlite")]

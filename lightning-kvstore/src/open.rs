@@ -125,6 +125,11 @@ pub fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Bac
             })?;
             Ok(Box::new(crate::SledBackend::open(&sled)?))
         }
+        #[cfg(feature = "postgres")]
+        "postgres" => {
+            let postgres = crate::PostgresOptions::from_url(url.text())?.create(options.create);
+            Ok(Box::new(crate::PostgresBackend::open(&postgres)?))
+        }
         _ => {
             url.each_parameter("none", |_, _| false)?;
             Ok(Box::new(MemoryBackend::new()))

@@ -15,6 +15,7 @@ const BACKENDS: &[(&str, Option<&str>, bool)] = &[
     ("fs", Some("fs"), cfg!(feature = "fs")),
     ("sqlite", Some("sqlite"), cfg!(feature = "sqlite")),
     ("sled", Some("sled"), cfg!(feature = "sled")),
+    ("postgres", Some("postgres"), cfg!(feature = "postgres")),
 ];
 
 /// A checked URL of a store, whose backend this build has.
@@ -25,6 +26,7 @@ const BACKENDS: &[(&str, Option<&str>, bool)] = &[
 /// | `fs:PATH[?layout=v1\|v2]` | a directory of files |
 /// | `sqlite:PATH[?table=NAME]` | an SQLite database |
 /// | `sled:PATH[?cache=BYTES]` | a directory with a sled database; `BYTES` of pages in memory |
+/// | `postgres://USER:PASSWORD@HOST[:PORT][,…]/DATABASE[?table=NAME&…]` | a table on a PostgreSQL server or cluster; see `PostgresOptions::from_url` for the parameters |
 ///
 /// `PATH` is relative to the working directory or absolute; `sqlite:///PATH` is absolute too, and
 /// `%3F` stands for a question mark in it, `%25` for a percent sign.
@@ -42,6 +44,8 @@ const BACKENDS: &[(&str, Option<&str>, bool)] = &[
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     scheme: &'static str,
+    /// As it was given, for PostgreSQL's own parser. It holds the password.
+    text: String,
     path: PathBuf,
     parameters: Vec<(String, String)>,
 }
@@ -53,7 +57,7 @@ impl StoreUrl {
         self.scheme
     }
 
-    /// The path, decoded; empty for `memory:`.
+    /// The path, decoded; empty for `memory:` and `postgres:`.
     #[must_use]
     pub fn path(&self) -> &std::path::Path {
         &self.path
@@ -63,6 +67,12 @@ impl StoreUrl {
     #[must_use]
     pub fn is_persistent(&self) -> bool {
         self.scheme != "memory"
+    }
+
+    /// All of it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Hands the options of the query to `set`, which refuses the ones it does not know.
@@ -93,7 +103,13 @@ impl FromStr for StoreUrl {
         let (scheme, rest) = url.split_once(':').ok_or_else(|| {
             bad_url(format!("{url:?} has no scheme; write one of {}", available()))
         })?;
+        // libpq takes both.
+        let scheme = if scheme == "postgresql" { "postgres" } else { scheme };
         let scheme = backend(scheme)?;
+        let text = url.to_owned();
+        if scheme == "postgres" {
+            return Ok(Self { scheme, text, path: PathBuf::new(), parameters: Vec::new() });
+        }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = decode(path.strip_prefix("//").unwrap_or(path))?;
         match (scheme, path.as_os_str().is_empty()) {
@@ -102,7 +118,7 @@ impl FromStr for StoreUrl {
             (_, true) => return Err(bad_url(format!("{scheme}: needs a path, as {scheme}:PATH"))),
         }
         let parameters = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Ok(Self { scheme, path, parameters })
+        Ok(Self { scheme, text, path, parameters })
     }
 }
 
@@ -154,8 +170,28 @@ pub(crate) fn bad_url(message: String) -> Error {
     Error::new(ErrorKind::InvalidInput, "parse URL", message)
 }
 
+/// Without the password, and without parameters, for one may be the password.
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.scheme != "postgres" {
+            return write!(f, "{}:{}", self.scheme, self.path.display());
+        }
+        let (base, _) = self.text.split_once('?').unwrap_or((&self.text, ""));
+        let (_, place) = base.split_once("//").unwrap_or(("", base));
+        // A password may hold an @ that is not encoded; a host cannot.
+        let place = match place.rsplit_once('@') {
+            Some((user, host)) => {
+                let user = user.split(':').next().unwrap_or_default();
+                format!("{user}@{host}")
+            }
+            None => place.to_owned(),
+        };
+        write!(f, "postgres://{place}")
+    }
+}
+
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoreUrl({}:{})", self.scheme, self.path.display())
+        write!(f, "StoreUrl({self})")
     }
 }

@@ -141,3 +141,45 @@ mod sqlite {
         assert!(text.contains("alice, bob"), "{text}");
     }
 }
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use super::*;
+
+    #[test]
+    fn the_password_is_not_shown() {
+        for (url, shown) in [
+            ("postgres://me:horse@db:1,db2/ldk?sslmode=require", "postgres://me@db:1,db2/ldk"),
+            ("postgresql://me:ho@horse@db/ldk", "postgres://me@db/ldk"),
+            ("postgres://db/ldk?user=me&password=horse", "postgres://db/ldk"),
+        ] {
+            let url: StoreUrl = url.parse().unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), format!("StoreUrl({shown})"));
+            assert!(url.is_persistent());
+        }
+    }
+
+    #[test]
+    fn bad_options_say_which_there_are() {
+        for (url, advice) in [
+            ("postgres:", "begins with postgres://"),
+            ("postgres://u:horse@h/d?tabel=x", "table, sslmode"),
+            ("postgres://u:horse@h/d?table=x;y", "a-z 0-9 _"),
+        ] {
+            let (kind, text) = message(url);
+            assert_eq!(kind, ErrorKind::InvalidInput, "{url}");
+            assert!(text.contains(advice) && !text.contains("horse"), "{url}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_named() {
+        // A port that nobody listens on, since it was just given back.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (kind, text) = message(&format!("postgres://u:horse@{port}/d?retry_ms=0"));
+        assert_eq!(kind, ErrorKind::Unavailable);
+        assert!(text.contains(&port.to_string()) && text.contains("refused"), "{text}");
+        assert!(!text.contains("horse"), "{text}");
+    }
+}
