@@ -6,23 +6,47 @@
 //! `lightning`, which changes that crate for everything built together with it.
 //!
 //! The tests are in `tests/shared`, compiled once against each release; this library holds what
-//! does not depend on one. To run them over another backend, add a line to [`BACKENDS`].
+//! does not depend on one. To run them over another backend, add a line to `LOCAL` or a server to [`backends`].
 
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lightning_kvstore::{DynStore, Result, StoreUrl, open};
+use postgres_servers::{Server, or_skip};
 use tempfile::TempDir;
 
 /// A backend to test: its name, and the URL of a store of its kind in a directory.
 pub type UrlMaker = (&'static str, fn(&Path) -> String);
 
-/// Every backend that the tests run over.
-pub const BACKENDS: &[UrlMaker] = &[
+/// Every backend on local files that the tests run over.
+const LOCAL: [UrlMaker; 4] = [
     ("memory", |_| "memory:".to_owned()),
     ("fs", |directory| format!("fs:{}", directory.join("node").display())),
     ("sqlite", |directory| format!("sqlite:{}", directory.join("node.sqlite").display())),
     ("sled", |directory| format!("sled:{}", directory.join("node.sled").display())),
 ];
+
+/// Every backend that the tests run over; without PostgreSQL where that is not installed.
+#[must_use]
+pub fn backends() -> Vec<UrlMaker> {
+    let postgres: UrlMaker = ("postgres", |_| table().unwrap_or_default());
+    let postgres = server().map(|_| postgres);
+    LOCAL.into_iter().chain(postgres).collect()
+}
+
+/// The server of this test program, which its watchdog removes.
+fn server() -> Option<&'static Server> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    SERVER.get_or_init(|| or_skip(Server::start())).as_ref()
+}
+
+/// The URL of a table of its own.
+fn table() -> Option<String> {
+    static TABLES: AtomicU64 = AtomicU64::new(0);
+    let table = TABLES.fetch_add(1, Ordering::Relaxed);
+    server().map(|server| format!("{}?table=node_{table}", server.url()))
+}
 
 /// A directory of its own for one store, deleted when this is dropped.
 #[derive(Debug)]

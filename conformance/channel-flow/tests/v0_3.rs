@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use channel_flow::{BACKENDS, Site};
+use channel_flow::{Site, backends};
 use futures_lite::future::block_on;
 use lightning_0_3 as lightning;
 use lightning_0_3::util::persist::migrate_kv_store_data_async;
@@ -55,7 +55,8 @@ mod release {
 /// Every pair of backends, through the pointers that nodes hold, and without a runtime.
 #[test]
 fn async_migration_moves_everything_in_creation_order() {
-    for (from, to) in BACKENDS.iter().flat_map(|from| BACKENDS.iter().map(move |to| (from, to))) {
+    let backends = backends();
+    for (from, to) in backends.iter().flat_map(|from| backends.iter().map(move |to| (from, to))) {
         let (source_site, target_site) = (Site::new(from).unwrap(), Site::new(to).unwrap());
         let source = Arc::new(source_site.open().unwrap());
         let target = Arc::new(target_site.open().unwrap());

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
-use channel_flow::{BACKENDS, Site};
+use channel_flow::{Site, backends};
 use futures_lite::future::block_on;
 use lightning_kvstore::{DynStore, EntryId, Namespace};
 
@@ -258,7 +258,7 @@ fn check_archived(store: &DynStore, name: &str) {
 /// A store is a `Persist` by itself, which writes every monitor whole.
 #[test]
 fn store_keeps_whole_monitors() {
-    for backend in BACKENDS {
+    for backend in &backends() {
         eprintln!("over {}", backend.0);
         let sites = [backend, backend].map(|backend| Site::new(backend).unwrap());
         let mut stores = sites.each_ref().map(|site| Arc::new(site.open().unwrap()));
@@ -297,7 +297,7 @@ fn store_keeps_whole_monitors() {
 fn persister_keeps_monitors_and_updates() {
     // The last one is never reached, so all updates stay.
     for most_updates in [[0, 1], [2, 5], [7, LAST_UPDATE + 1]] {
-        for backend in BACKENDS {
+        for backend in &backends() {
             eprintln!("over {}, at most {most_updates:?} updates", backend.0);
             keep_monitors_and_updates(
                 most_updates,

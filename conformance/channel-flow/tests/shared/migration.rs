@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use channel_flow::{BACKENDS, Site};
+use channel_flow::{Site, backends};
 use lightning_kvstore::{DynStore, EntryId, Namespace};
 
 use crate::lightning::util::persist::migrate_kv_store_data;
@@ -60,7 +60,8 @@ pub(crate) fn snapshot(store: &DynStore) -> Snapshot {
 /// From every backend to every other and back.
 #[test]
 fn migration_moves_everything_in_creation_order() {
-    for (near, far) in BACKENDS.iter().flat_map(|near| BACKENDS.iter().map(move |far| (near, far)))
+    let backends = backends();
+    for (near, far) in backends.iter().flat_map(|near| backends.iter().map(move |far| (near, far)))
     {
         let sites = [near, far, near].map(|backend| Site::new(backend).unwrap());
         let [mut source, mut middle, mut target] = sites.each_ref().map(|s| s.open().unwrap());
