@@ -8,6 +8,7 @@
 //! cargo run --example node_crash
 //! cargo run --example node_crash -- --seed 7 --store sqlite:/tmp/alice.sqlite
 //! cargo run --example node_crash --features ldk-0-3 -- --ldk 0.3
+//! cargo run --example node_crash --features postgres -- --postgres
 //! ```
 
 use std::process::ExitCode;

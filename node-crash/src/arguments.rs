@@ -6,10 +6,14 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(after_help = "Exit codes: 0 every claim holds, 1 a claim failed, 2 wrong usage.")]
 pub(crate) struct Arguments {
-    /// Alice's store, as SCHEME:PATH[?OPTION=VALUE]; Bob's lies beside it as PATH-bob. Without it,
-    /// an SQLite file in a new temporary directory.
+    /// Alice's store, as SCHEME:PATH[?OPTION=VALUE]; Bob's lies beside it as PATH-bob, or in a table
+    /// with `_bob` at the end of its name. Without it, an SQLite file in a new temporary directory.
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<String>,
+    /// Starts a PostgreSQL server for the stores, which is gone when the story ends.
+    #[cfg(feature = "postgres")]
+    #[arg(long, conflicts_with = "store")]
+    pub(crate) postgres: bool,
     /// Decides when the kill comes and what keys the nodes have; random by default.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

@@ -12,14 +12,27 @@ use crate::victim::{Moment, kill};
 
 /// Tells the whole story.
 pub(crate) fn tell(arguments: &Arguments) -> Result<()> {
-    let place = arguments.store.as_deref().map_or_else(Place::temporary, Place::new)?;
+    #[cfg(feature = "postgres")]
+    if arguments.postgres {
+        let server = postgres_servers::Server::start().map_err(|error| {
+            crate::failure::Failure::usage(format!("cannot start a server: {error}"))
+        })?;
+        // A short lease: whoever comes after the kill waits for its end.
+        tell_at(&Place::new(&format!("{}?lease_ms=3000", server.url()))?, arguments)?;
+        return line("  while its server runs: this one ends now, with all that it holds");
+    }
+    tell_at(&arguments.store.as_deref().map_or_else(Place::temporary, Place::new)?, arguments)
+}
+
+fn tell_at(place: &Place, arguments: &Arguments) -> Result<()> {
     place.ensure_empty()?;
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
     let url = place.url(Side::Alice);
     let moment = Moment::choose(seed);
     line(&format!("seed {seed}, LDK {}", arguments.ldk.name()))?;
-    line(&format!("alice's store: {url}"))?;
-    line(&format!("bob's store:   {}", place.url(Side::Bob)))?;
+    let shown = place.shown(Side::Alice);
+    line(&format!("alice's store: {shown}"))?;
+    line(&format!("bob's store:   {}", place.shown(Side::Bob)))?;
     line(&format!(
         "two LDK nodes pay each other through a channel of {} sat; bob keeps a state that he \
          revoked",
@@ -29,13 +42,13 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<()> {
     let remains = kill(arguments.ldk, url, seed, moment)?;
     tell_of_the_kill(&remains, moment)?;
     for side in Side::BOTH {
-        check_acknowledged(&place, side, &remains)?;
+        check_acknowledged(place, side, &remains)?;
     }
-    arguments.ldk.recover(&place, seed, &remains)?;
+    arguments.ldk.recover(place, seed, &remains)?;
 
     line("every claim holds; look at what was stored with:")?;
-    line(&format!("  cargo run -q -p kvstore-cli -- stat '{url}'"))?;
-    line(&format!("  cargo run -q -p kvstore-cli -- ls '{url}'"))
+    line(&format!("  cargo run -q -p kvstore-cli -- stat '{shown}'"))?;
+    line(&format!("  cargo run -q -p kvstore-cli -- ls '{shown}'"))
 }
 
 fn tell_of_the_kill(remains: &Remains, moment: Moment) -> Result<()> {

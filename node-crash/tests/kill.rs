@@ -60,6 +60,24 @@ fn seeds() -> Vec<u64> {
     FIXED_SEEDS.into_iter().chain(fresh).collect()
 }
 
+/// On a server of its own, which the example starts itself.
+#[cfg(feature = "postgres")]
+#[test]
+fn every_claim_holds_on_postgres() {
+    let Some(server) = postgres_servers::or_skip(postgres_servers::Server::start()) else { return };
+    let releases = ["0.2", #[cfg(feature = "ldk-0-3")] "0.3"];
+    for (release, seed) in releases.into_iter().flat_map(|r| seeds().into_iter().map(move |s| (r, s)))
+    {
+        println!("postgres, LDK {release}, seed {seed}");
+        let url = format!("{}?lease_ms=2000&table=seed_{seed}", server.url());
+        let release_table = format!("{url}_{}", release.replace('.', "_"));
+        check_story(release, &release_table, seed);
+    }
+    let own = run(&["--postgres", "--seed", "3"]);
+    assert!(own.status.success(), "{}", text(&own.stderr));
+    assert!(text(&own.stdout).contains("every claim holds"));
+}
+
 fn tell_every_story(release: &str) {
     for (backend, url) in BACKENDS {
         for seed in seeds() {
@@ -71,14 +89,18 @@ fn tell_every_story(release: &str) {
 
 fn tell_story(release: &str, url: &str, seed: u64) {
     let directory = tempfile::tempdir().unwrap();
-    let url = url.replace("{}", &directory.path().display().to_string());
-    let arguments = ["--store", &url, "--seed", &seed.to_string(), "--ldk", release];
+    check_story(release, &url.replace("{}", &directory.path().display().to_string()), seed);
+}
+
+fn check_story(release: &str, url: &str, seed: u64) {
+    let arguments = ["--store", url, "--seed", &seed.to_string(), "--ldk", release];
     let output = run(&arguments);
     let (story, complaint) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "seed {seed}:\n{story}\n{complaint}");
     for line in KEY_LINES {
         assert!(story.contains(line), "seed {seed}: no {line:?} in\n{story}");
     }
+    assert!(!story.contains("secret"), "it shows the password:\n{story}");
     // The recovered store is in use now, so nothing may write over it.
     let again = run(&arguments);
     assert_eq!(again.status.code(), Some(2));
