@@ -4,6 +4,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -11,6 +12,8 @@ use lightning_0_3::util::persist::{KVStore, KVStoreSync};
 use lightning_kvstore::{DynStore, EntryId, open};
 use lightning_persister_0_3::fs_store::v2::{FilesystemStoreV2, FilesystemStoreV2Error};
 use rusqlite::{Connection, params};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls};
 
 use crate::Measured;
 
@@ -153,6 +156,63 @@ impl Concurrent for LdkNodeWay {
     }
 }
 
+/// As `PostgresStore` of ldk-node's main branch: ten connections, each behind a mutex, and a
+/// statement that is prepared anew for every write.
+pub struct LdkNodePostgres {
+    connections: Vec<tokio::sync::Mutex<Client>>,
+    next: AtomicUsize,
+}
+
+impl LdkNodePostgres {
+    /// Makes the table and connects.
+    pub async fn create(url: &str) -> Result<Self, tokio_postgres::Error> {
+        let mut connections = Vec::new();
+        for _ in 0..10 {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+            tokio::spawn(connection);
+            connections.push(tokio::sync::Mutex::new(client));
+        }
+        let table = "DROP TABLE IF EXISTS ldk_node; CREATE TABLE ldk_node (
+             primary_namespace TEXT NOT NULL,
+             secondary_namespace TEXT NOT NULL DEFAULT '',
+             key TEXT NOT NULL CHECK (key <> ''),
+             value BYTEA,
+             sort_order BIGSERIAL CHECK (sort_order >= 0),
+             PRIMARY KEY (primary_namespace, secondary_namespace, key));
+         CREATE INDEX ON ldk_node (primary_namespace, secondary_namespace, sort_order DESC, key)";
+        connections[0].lock().await.batch_execute(table).await?;
+        Ok(Self { connections, next: AtomicUsize::new(0) })
+    }
+
+    async fn execute(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Done {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
+        self.connections[at].lock().await.execute(sql, parameters).await?;
+        Ok(())
+    }
+
+    pub async fn remove(&self, removes: usize) -> Measured {
+        for at in 0..removes {
+            self.write(at, vec![1; 100]).await?;
+        }
+        let start = Instant::now();
+        let sql = "DELETE FROM ldk_node WHERE primary_namespace = $1 AND \
+                   secondary_namespace = $2 AND key = $3";
+        for at in 0..removes {
+            self.execute(sql, &[&"bench", &"", &key(at)]).await?;
+        }
+        Ok(removes as f64 / start.elapsed().as_secs_f64())
+    }
+}
+
+impl Concurrent for LdkNodePostgres {
+    async fn write(&self, at: usize, value: Vec<u8>) -> Done {
+        let sql = "INSERT INTO ldk_node (primary_namespace, secondary_namespace, key, value) \
+                   VALUES ($1, $2, $3, $4) ON CONFLICT (primary_namespace, secondary_namespace, \
+                   key) DO UPDATE SET value = EXCLUDED.value";
+        self.execute(sql, &[&"bench", &"", &key(at), &value]).await
+    }
+}
+
 /// LDK's own store: a file per key, flushed and renamed, and the directory flushed.
 pub struct Persister(FilesystemStoreV2);
 
@@ -193,9 +253,9 @@ impl Concurrent for Persister {
 pub struct Ours(DynStore);
 
 impl Ours {
-    /// Opens the store and writes once, which makes the journal that later writes use again.
-    pub fn create(scheme: &str, directory: &Path) -> Result<Self, lightning_kvstore::Error> {
-        let store = open(&format!("{scheme}:{}/ours-{scheme}", directory.display()))?;
+    /// Opens a new store and writes once, which makes the journal that later writes use again.
+    pub fn create(url: &str) -> Result<Self, lightning_kvstore::Error> {
+        let store = open(url)?;
         store.put_blocking(&EntryId::new("bench", "", "first")?, vec![1])?;
         Ok(Self(store))
     }

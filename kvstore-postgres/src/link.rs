@@ -21,7 +21,6 @@ pub(crate) struct Link {
     pub(crate) lease: Lease,
     /// Of ldk-node's advisory lock; `None` behind a pooler, which gives a session to anybody.
     pub(crate) lock: Option<i64>,
-    pub(crate) synchronous_commit: &'static str,
     pub(crate) renewal: Duration,
     retry_budget: Duration,
     closed: AtomicBool,
@@ -32,11 +31,13 @@ impl Link {
         let table = options.check()?;
         Ok(Self {
             connector: Connector::new(options)?,
-            queries: Queries::new(&table),
+            queries: Queries::new(
+                &table,
+                options.pooler.then(|| options.synchronous_commit.name()),
+            ),
             lease: Lease::new(options)?,
             lock: (!options.pooler).then(|| lock::key(options.database(), &table.text)),
             table,
-            synchronous_commit: options.synchronous_commit.name(),
             renewal: options.renewal,
             retry_budget: options.retry_budget,
             closed: AtomicBool::new(false),

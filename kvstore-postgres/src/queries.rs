@@ -17,7 +17,7 @@ pub(crate) struct Query {
 }
 
 /// How many statements there are.
-pub(crate) const QUERIES: usize = 11;
+pub(crate) const QUERIES: usize = 12;
 
 /// All of them.
 #[derive(Debug)]
@@ -33,10 +33,13 @@ pub(crate) struct Queries {
     pub(crate) holder: Query,
     /// Session.
     pub(crate) release: Query,
-    /// Sequence, epoch, largest creation number, `synchronous_commit`; primary and secondary
-    /// namespaces and keys of what is removed, and of what is put, with its values and creation
-    /// numbers; which of these numbers count even if the entry exists.
+    /// Sequence, epoch, largest creation number; primary and secondary namespaces and keys of what
+    /// is removed, and of what is put, with its values and creation numbers; which of these numbers
+    /// count even if the entry exists.
     pub(crate) commit: Query,
+    /// Sequence, epoch, largest creation number, which is that of the entry if it is new; primary
+    /// and secondary namespace, key, value.
+    pub(crate) commit_one: Query,
     /// Primary and secondary namespace, key.
     pub(crate) get: Query,
     /// Primary and secondary namespace, creation number and key to go on after, limit.
@@ -46,7 +49,9 @@ pub(crate) struct Queries {
 }
 
 impl Queries {
-    pub(crate) fn new(table: &Table) -> Self {
+    /// For a session of our own, or, with the `synchronous_commit` that every commit has to set for
+    /// itself, for anybody's.
+    pub(crate) fn new(table: &Table, synchronous_commit: Option<&str>) -> Self {
         use Type as T;
         let mut places = 0..QUERIES;
         let mut query = |text: String, types: &[Type]| {
@@ -57,7 +62,10 @@ impl Queries {
         let position = [T::TEXT, T::TEXT, T::INT8, T::TEXT, T::INT8];
         let names = [T::TEXT_ARRAY, T::TEXT_ARRAY, T::TEXT_ARRAY];
         let group = [T::BYTEA_ARRAY, T::INT8_ARRAY, T::INT8_ARRAY];
-        let group = [&[T::INT8, T::INT8, T::INT8, T::TEXT], &names[..], &names, &group].concat();
+        let fence = [T::INT8, T::INT8, T::INT8];
+        let group = [&fence[..], &names, &names, &group].concat();
+        let one = [&fence[..], &[T::TEXT, T::TEXT, T::TEXT, T::BYTEA]].concat();
+        let fence = pass(table, synchronous_commit);
         Self {
             acquire: query(acquire(table), &[T::TEXT, T::INT8, T::TEXT, T::TEXT]),
             reclaim: query(reclaim(table), &[T::TEXT, T::INT8]),
@@ -65,7 +73,8 @@ impl Queries {
             attach: query(attach(table), &[T::TEXT, T::INT8]),
             holder: query(holder(table), &[]),
             release: query(release(table), &[T::TEXT]),
-            commit: query(commit(table), &group),
+            commit: query(commit(table, &fence), &group),
+            commit_one: query(commit_one(table, &fence), &one),
             get: query(get(table), &[T::TEXT, T::TEXT, T::TEXT]),
             page_keys: query(page(table, "key, sort_order"), &position),
             page_values: query(page(table, "key, sort_order, value"), &position),
@@ -149,28 +158,50 @@ fn release(Table { data, lease, fence, .. }: &Table) -> String {
     )
 }
 
-/// One group: the fence first, and only if it holds, removes and puts.
-fn commit(Table { data, fence, .. }: &Table) -> String {
+/// Passes the fence, which gives a row to go on with if it holds, and notes how far the store is.
+fn pass(Table { fence, .. }: &Table, synchronous_commit: Option<&str>) -> String {
+    // It gives what is in force from here to the end of the transaction.
+    let synchronous = synchronous_commit.map_or(String::new(), |wanted| {
+        format!("AND set_config('synchronous_commit', '{wanted}', true) = '{wanted}'")
+    });
     format!(
         "WITH fence AS (
-             UPDATE {fence} SET seq = $1, created = $3
-             WHERE id = 1 AND epoch = $2 AND set_config('synchronous_commit', $4, true) = $4
-             RETURNING 1),
+             UPDATE {fence} SET seq = $1, created = $3 WHERE id = 1 AND epoch = $2 {synchronous}
+             RETURNING 1)"
+    )
+}
+
+/// One group: the fence first, and only if it holds, removes and puts.
+fn commit(Table { data, .. }: &Table, fence: &str) -> String {
+    format!(
+        "{fence},
          removed AS (
              DELETE FROM {data} AS entry
-             USING fence, unnest($5, $6, $7) AS gone (primary_namespace, secondary_namespace, key)
+             USING fence, unnest($4, $5, $6) AS gone (primary_namespace, secondary_namespace, key)
              WHERE entry.primary_namespace = gone.primary_namespace
                  AND entry.secondary_namespace = gone.secondary_namespace
                  AND entry.key = gone.key),
          stored AS (
              INSERT INTO {data} AS entry
                  (primary_namespace, secondary_namespace, key, value, sort_order)
-             SELECT put.* FROM fence CROSS JOIN unnest($8, $9, $10, $11, $12) AS put
+             SELECT put.* FROM fence CROSS JOIN unnest($7, $8, $9, $10, $11) AS put
              ON CONFLICT (primary_namespace, secondary_namespace, key) DO UPDATE SET
                  value = excluded.value,
-                 sort_order = CASE WHEN excluded.sort_order = ANY ($13)
+                 sort_order = CASE WHEN excluded.sort_order = ANY ($12)
                      THEN excluded.sort_order ELSE entry.sort_order END)
-         SELECT current_setting('synchronous_commit') FROM fence"
+         SELECT 1 FROM fence"
+    )
+}
+
+/// One put, which most commits of an idle store are: a third faster than a group of one.
+fn commit_one(Table { data, .. }: &Table, fence: &str) -> String {
+    format!(
+        "{fence}
+         INSERT INTO {data} (primary_namespace, secondary_namespace, key, value, sort_order)
+         SELECT $4, $5, $6, $7, $3 FROM fence
+         ON CONFLICT (primary_namespace, secondary_namespace, key) DO UPDATE SET
+             value = excluded.value
+         RETURNING 1"
     )
 }
 
@@ -229,7 +260,7 @@ mod tests {
 
     #[test]
     fn every_statement_has_a_place_of_its_own() {
-        let queries = Queries::new(&Table::parse("t").unwrap());
+        let queries = Queries::new(&Table::parse("t").unwrap(), None);
         assert_eq!(queries.acquire.place, 0);
         assert_eq!(queries.list_all.place, QUERIES - 1);
     }

@@ -169,6 +169,14 @@ impl<'a> Names<'a> {
         self.secondary.push(id.secondary());
         self.key.push(id.key());
     }
+
+    fn all(&self) -> [&(dyn ToSql + Sync); 3] {
+        [&self.primary, &self.secondary, &self.key]
+    }
+
+    fn first(&self) -> [&(dyn ToSql + Sync); 3] {
+        [&self.primary[0], &self.secondary[0], &self.key[0]]
+    }
 }
 
 impl<'a> Group<'a> {
@@ -209,22 +217,22 @@ impl<'a> Group<'a> {
     async fn send(&self, link: &Link, connection: &Connection, sequence: i64) -> Answer<bool> {
         let Self { removed, put, values, numbers, renewed, created } = self;
         let epoch = link.lease.epoch();
-        let parameters: [&(dyn ToSql + Sync); 13] = [
-            &sequence,
-            &epoch,
-            created,
-            &link.synchronous_commit,
-            &removed.primary,
-            &removed.secondary,
-            &removed.key,
-            &put.primary,
-            &put.secondary,
-            &put.key,
-            values,
-            numbers,
-            renewed,
-        ];
-        Ok(!connection.rows(&link.queries.commit, &parameters).await?.is_empty())
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&sequence, &epoch, created];
+        let one = match &values.0[..] {
+            [value] if removed.key.is_empty() && renewed.is_empty() => Some(Hidden(*value)),
+            _ => None,
+        };
+        let query = if let Some(value) = &one {
+            parameters.extend(put.first());
+            parameters.push(value);
+            &link.queries.commit_one
+        } else {
+            parameters.extend(removed.all());
+            parameters.extend(put.all());
+            parameters.extend([values as _, numbers as _, renewed as &(dyn ToSql + Sync)]);
+            &link.queries.commit
+        };
+        Ok(!connection.rows(query, &parameters).await?.is_empty())
     }
 }
 

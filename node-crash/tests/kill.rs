@@ -65,8 +65,13 @@ fn seeds() -> Vec<u64> {
 #[test]
 fn every_claim_holds_on_postgres() {
     let Some(server) = postgres_servers::or_skip(postgres_servers::Server::start()) else { return };
-    let releases = ["0.2", #[cfg(feature = "ldk-0-3")] "0.3"];
-    for (release, seed) in releases.into_iter().flat_map(|r| seeds().into_iter().map(move |s| (r, s)))
+    let releases = [
+        "0.2",
+        #[cfg(feature = "ldk-0-3")]
+        "0.3",
+    ];
+    for (release, seed) in
+        releases.into_iter().flat_map(|r| seeds().into_iter().map(move |s| (r, s)))
     {
         println!("postgres, LDK {release}, seed {seed}");
         let url = format!("{}?lease_ms=2000&table=seed_{seed}", server.url());

@@ -25,7 +25,11 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn make(account: Account) -> Result<Self> {
-        let made = tempfile::Builder::new().prefix("postgres-server-").tempdir();
+        Self::make_in(account, &std::env::temp_dir())
+    }
+
+    pub(crate) fn make_in(account: Account, directory: &Path) -> Result<Self> {
+        let made = tempfile::Builder::new().prefix("postgres-server-").tempdir_in(directory);
         let directory = made.doing("make a temporary directory")?;
         account.own(directory.path())?;
         let mut watchdog = Command::new("sh");

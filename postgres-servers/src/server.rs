@@ -1,6 +1,6 @@
 //! One server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -42,6 +42,7 @@ pub enum Stop {
 #[must_use = "a builder does nothing until it starts a server"]
 pub struct ServerBuilder {
     settings: Vec<(String, String)>,
+    directory: Option<PathBuf>,
     tls: Tls,
 }
 
@@ -57,6 +58,13 @@ impl ServerBuilder {
     /// Sets anything that `postgresql.conf` knows, such as `("fsync", "off")`. A later one wins.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts its files into a directory below this one, instead of one for temporary files. The
+    /// server's user must be able to enter it.
+    pub fn in_directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
         self
     }
 
@@ -79,7 +87,8 @@ impl ServerBuilder {
     /// `Missing` where PostgreSQL is not installed; see [`or_skip`](crate::or_skip).
     pub fn start(self) -> Result<Server> {
         let programs = Programs::find()?;
-        let home = Arc::new(Home::make(programs.account)?);
+        let directory = self.directory.clone().unwrap_or_else(std::env::temp_dir);
+        let home = Arc::new(Home::make_in(programs.account, &directory)?);
         let password = template::copy_into(&programs, &home)?;
         self.configure(&programs, &home)?;
         Server::launch(programs, home, &password)
