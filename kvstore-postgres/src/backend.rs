@@ -55,7 +55,7 @@ impl PostgresBackend {
     pub fn open(options: &PostgresOptions) -> Result<Self> {
         let link = Arc::new(Link::new(options)?);
         let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(1)
             .thread_name("kvstore-postgres")
             .enable_io()
             .enable_time()

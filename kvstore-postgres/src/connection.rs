@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Row, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::PostgresOptions;
-use crate::error::{describe, ends_session, error, may_connect_later};
+use crate::error::{describe, ends_session, error, explain, may_connect_later};
 use crate::options::Address;
 use crate::queries::{QUERIES, Query};
 use crate::tls::connector;
@@ -118,7 +118,7 @@ impl Connector {
 
     async fn try_host(&self, host: &Address) -> std::result::Result<Connection, Refusal> {
         let refused = |source: tokio_postgres::Error| Refusal {
-            text: format!("{}: {}", host.label, describe(&source)),
+            text: format!("{}: {}", host.label, explain(&source)),
             may_pass: may_connect_later(&source),
             source: Some(source),
         };

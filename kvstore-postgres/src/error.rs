@@ -21,13 +21,16 @@ pub(crate) fn named(error: Error) -> Error {
 
 /// The error of a statement that the server refused, or of a connection.
 pub(crate) fn engine(operation: &'static str, source: tokio_postgres::Error) -> Error {
-    let kind = classify(&source);
-    let said = describe(&source);
-    let message = match advice(&source, kind) {
+    error(classify(&source), operation, explain(&source)).with_source(source)
+}
+
+/// What was said, and what can be done about it.
+pub(crate) fn explain(source: &tokio_postgres::Error) -> String {
+    let said = describe(source);
+    match advice(source, classify(source)) {
         Some(advice) => format!("{said}; {advice}"),
         None => said,
-    };
-    error(kind, operation, message).with_source(source)
+    }
 }
 
 /// What the server or the system said. Details are left out, since they can show values.
