@@ -385,3 +385,33 @@ fn help_has_examples() {
         assert!(text(&output.stdout).contains("Examples:"), "{command:?}");
     }
 }
+
+/// The password comes by `PGPASSWORD`, and nobody sees it.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_table_on_a_server_is_looked_after() {
+    use postgres_servers::{Server, or_skip};
+    let Some(server) = or_skip(Server::start()) else { return };
+    let password = server.access().password();
+    let url = server.url().replace(&format!(":{password}"), "") + "?table=node.ldk_data";
+    let run = |arguments: &[&str], password: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kvstore"));
+        let output = command.args(arguments).env("PGPASSWORD", password).output().unwrap();
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        assert!(!shown.contains(password), "{shown}");
+        output
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("value");
+    fs::write(&file, b"bytes").unwrap();
+    let (code_of_ls, message) = failure(&run(&["ls", &url], password));
+    assert_eq!(code_of_ls, 3);
+    assert!(message.contains("no store in table node.ldk_data"), "{message}");
+    let put = run(&["put", &url, "monitors/channel", file.to_str().unwrap()], password);
+    assert_eq!(code(&put), 0, "{put:?}");
+    assert_eq!(run(&["get", &url, "monitors/channel"], password).stdout, b"bytes");
+    assert_eq!(text(&run(&["ls", &url], password).stdout), "monitors/channel\n");
+    let (refused, message) = failure(&run(&["ls", &url], "horse"));
+    assert_eq!(refused, 3);
+    assert!(message.contains("check the user and password"), "{message}");
+}

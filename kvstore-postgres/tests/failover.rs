@@ -51,11 +51,13 @@ fn the_standby_is_down() {
     let load = Load::start(open(&place.options()));
     cluster.member_mut(1).stop(Stop::Fast).unwrap();
     assert!(load.stands_still());
+    let acknowledged = load.acknowledged();
     let waiting = format!("{} AND wait_event = 'SyncRep'", place.sessions());
     for _ in 0..3 {
         let cancel = format!("SELECT count(pg_cancel_backend(pid)) FROM {waiting}");
         assert_ne!(cluster.primary().query(&cancel).unwrap(), "0");
         assert!(load.stands_still());
+        assert_eq!(load.acknowledged(), acknowledged);
     }
     cluster.member_mut(1).start_again().unwrap();
     load.advance();
