@@ -10,16 +10,17 @@ use kvstore_core::{
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::types::FromSql;
 
-use crate::connection::{Connection, patiently};
+use crate::connection::{Answer, Connection, unless_elsewhere};
 use crate::error::{engine, error, is_lost, named};
 use crate::keeper::Keeper;
 use crate::lease::{Grant, Holder};
 use crate::link::Link;
-use crate::readers::Readers;
+use crate::readers::{FOUND, Readers, Request};
 use crate::writer::Writer;
 use crate::{PostgresOptions, ServerInfo, Wait, schema};
 
@@ -34,6 +35,9 @@ pub struct PostgresBackend {
     /// `None` only while this is dropped.
     runtime: Option<Runtime>,
 }
+
+/// How long dropping a store may take.
+const PARTING: Duration = Duration::from_secs(10);
 
 /// How often somebody who waits for the lease looks at it.
 const LOOK: Duration = Duration::from_millis(250);
@@ -103,7 +107,8 @@ impl PostgresBackend {
         task: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let Some(runtime) = &self.runtime else { return Err(closed(operation)) };
-        runtime.spawn(task).await.unwrap_or_else(|gone| {
+        // A caller may block on this in a task, whose budget must not be what it waits for.
+        unconstrained(runtime.spawn(task)).await.unwrap_or_else(|gone| {
             let message = format!("the task ended early: {gone}; reopen the store");
             Err(error(ErrorKind::InDoubt, operation, message))
         })
@@ -129,67 +134,103 @@ impl PostgresBackend {
 async fn open(link: Arc<Link>, options: PostgresOptions) -> Result<(Writer, Keeper, ServerInfo)> {
     let mut connection = link.connector.connect(link.deadline()).await?;
     connection.info.warn();
-    schema::prepare(&connection, &link.table, options.create).await?;
-    let before = Holder::ask(&connection, &link.queries).await;
-    let predecessor = before.map_err(|source| engine("open", source))?;
-    let predecessor = predecessor.and_then(|holder| holder.lock_holder);
+    loop {
+        let prepared = schema::prepare(&connection, &link.table, options.create);
+        match or_elsewhere(&link, &connection, prepared).await {
+            Ok(prepared) => {
+                prepared?;
+                break;
+            }
+            Err(other) => connection = other,
+        }
+    }
     let grant = acquire(&link, &mut connection, options.wait).await?;
-    // Nobody else writes from here on.
-    let last = schema::prepare(&connection, &link.table, options.create).await?;
-    let created = last.max(grant.created);
-    let server = connection.info.clone();
-    let keeper = Keeper::start(Arc::clone(&link), predecessor).await;
-    let keeper = match keeper {
-        Ok(keeper) => keeper,
+    match begin(&link, &connection, &options, &grant).await {
+        Ok((keeper, created)) => {
+            let server = connection.info.clone();
+            Ok((Writer::new(link, connection, &grant, created), keeper, server))
+        }
         Err(refusal) => {
             // Best effort: it runs out anyway.
-            let release = link.lease.release(&connection, &link.queries.release);
+            let release = link.lease.release(&connection, &link.queries);
             let _ = timeout(LOOK * 4, release).await;
-            return Err(refusal);
+            Err(refusal)
         }
-    };
-    Ok((Writer::new(link, connection, grant, created), keeper, server))
+    }
+}
+
+async fn or_elsewhere<T>(
+    link: &Link,
+    connection: &Connection,
+    answer: impl Future<Output = T>,
+) -> std::result::Result<T, Connection> {
+    unless_elsewhere(&link.connector, connection, link.lease.length(), answer).await
+}
+
+/// What has to be done under the lease before the first commit; gives the largest creation number.
+async fn begin(
+    link: &Arc<Link>,
+    connection: &Connection,
+    options: &PostgresOptions,
+    grant: &Grant,
+) -> Result<(Keeper, i64)> {
+    let keeper = Keeper::start(Arc::clone(link), grant.lock_holder.clone()).await?;
+    // Nobody else writes from here on, not even an ldk-node.
+    match schema::prepare(connection, &link.table, options.create).await {
+        Ok(last) => Ok((keeper, last.max(grant.created))),
+        Err(refusal) => {
+            let _ = keeper.stop().await;
+            Err(refusal)
+        }
+    }
+}
+
+/// What came of an attempt to take the lease.
+enum Attempt {
+    Won(Grant),
+    Held(Holder),
+    /// It is to be made again: what the server did may not have reached its standbys, or the lease
+    /// was given back meanwhile.
+    Again,
 }
 
 /// Takes the lease, or waits for it as the options say.
 async fn acquire(link: &Link, connection: &mut Connection, wait: Wait) -> Result<Grant> {
-    let patience = match wait {
-        Wait::No => Some(Instant::now()),
-        Wait::AtMost(time) => Some(Instant::now() + time),
-        Wait::Forever => None,
+    let start = Instant::now();
+    let is_over = || match wait {
+        Wait::No => true,
+        Wait::AtMost(time) => start.elapsed() >= time,
+        Wait::Forever => false,
     };
-    let deadline = link.deadline();
     loop {
-        let attempt = async {
-            let acquired = link.lease.acquire(connection, &link.queries).await?;
-            let replicated = !connection.was_unreplicated();
-            let holder = match acquired {
-                Some(grant) if replicated => return Ok(Ok(grant)),
-                Some(_) => None,
-                None => Holder::ask(connection, &link.queries).await?,
-            };
-            Ok(Err(holder))
-        };
-        let holder = match patiently("acquire the lease", connection, attempt).await {
-            Ok(Ok(grant)) => return Ok(grant),
-            Ok(Err(holder)) => holder,
-            Err(source)
-                if is_lost(&source)
-                    && Instant::now() < deadline.max(patience.unwrap_or(deadline)) =>
-            {
-                *connection = link.connector.connect(link.deadline()).await?;
-                continue;
+        let attempt = attempt(link, connection);
+        match or_elsewhere(link, connection, attempt).await {
+            Ok(Ok(Attempt::Won(grant))) => return Ok(grant),
+            Ok(Ok(Attempt::Held(holder))) if is_over() => return Err(holder.already_open()),
+            Ok(Ok(Attempt::Held(_) | Attempt::Again)) => {}
+            Ok(Err(source)) if is_lost(&source) => {
+                match link.connector.connect(link.deadline()).await {
+                    Ok(other) => *connection = other,
+                    Err(gone) if is_over() || !gone.is_retryable() => return Err(gone),
+                    Err(gone) => tracing::warn!(error = %gone, "still waiting for the lease"),
+                }
             }
-            Err(source) => return Err(engine("open", source)),
-        };
-        // Given back in this moment, if nobody holds it.
-        let Some(holder) = holder else { continue };
-        if patience.is_some_and(|patience| patience <= Instant::now()) {
-            return Err(holder.already_open());
+            Ok(Err(source)) => return Err(engine("open", source)),
+            Err(other) => *connection = other,
         }
-        let left = patience.map_or(LOOK, |patience| patience - Instant::now());
-        sleep(holder.remaining.min(left).clamp(LOOK / 25, LOOK)).await;
+        sleep(LOOK.min(link.renewal)).await;
     }
+}
+
+async fn attempt(link: &Link, connection: &Connection) -> Answer<Attempt> {
+    Ok(match link.lease.acquire(connection, &link.queries).await? {
+        Some(grant) if grant.replicated => Attempt::Won(grant),
+        Some(_) => Attempt::Again,
+        None => match Holder::ask(connection, &link.queries).await? {
+            Some(holder) => Attempt::Held(holder),
+            None => Attempt::Again,
+        },
+    })
 }
 
 #[async_trait]
@@ -209,11 +250,8 @@ impl Backend for PostgresBackend {
     }
 
     async fn get(&self, id: &EntryId) -> Result<Option<Vec<u8>>> {
-        let query = &self.link.queries.get;
-        let (primary, secondary, key) = (id.primary(), id.secondary(), id.key());
-        let names: [&(dyn ToSql + Sync); 3] = [&primary, &secondary, &key];
-        let rows = self.readers.rows("get", query, &names).await?;
-        rows.first().map(|row| column(row, 0)).transpose()
+        let rows = self.readers.read("get", Request::Get(id.clone())).await?;
+        rows.first().map(|row| column(row, FOUND + 1)).transpose()
     }
 
     async fn page(
@@ -223,33 +261,30 @@ impl Backend for PostgresBackend {
         limit: usize,
         values: bool,
     ) -> Result<Vec<PageEntry>> {
-        let queries = &self.link.queries;
-        let query = if values { &queries.page_values } else { &queries.page_keys };
         // Keys are never empty, so every one of the newest number comes after the empty text.
-        let (created, key) = after.map_or((i64::MAX, ""), |after| {
-            (i64::try_from(after.created).unwrap_or(i64::MAX), after.key.as_str())
+        let after = after.map_or((i64::MAX, String::new()), |after| {
+            (i64::try_from(after.created).unwrap_or(i64::MAX), after.key.to_string())
         });
-        // PostgreSQL takes NULL for no limit.
-        let limit = i64::try_from(limit).ok();
-        let (primary, secondary) = (namespace.primary(), namespace.secondary());
-        let parameters: [&(dyn ToSql + Sync); 5] = [&primary, &secondary, &created, &key, &limit];
-        let rows = self.readers.rows("page", query, &parameters).await?;
+        let (namespace, limit) = (namespace.clone(), i64::try_from(limit).ok());
+        let request = Request::Page { namespace, after, limit, values };
         let entry = |row: &Row| {
-            let key = Key::new(column(row, 0)?).map_err(|cause| damaged(&cause))?;
-            let value = values.then(|| column(row, 2)).transpose()?;
-            Ok(PageEntry { position: Position { created: number(row, 1)?, key }, value })
+            let key = Key::new(column(row, FOUND)?).map_err(|cause| damaged(&cause))?;
+            let position = Position { created: number(row, FOUND + 1)?, key };
+            let value = values.then(|| column(row, FOUND + 2)).transpose()?;
+            Ok(PageEntry { position, value })
         };
-        rows.iter().map(entry).collect()
+        self.readers.read("page", request).await?.iter().map(entry).collect()
     }
 
     async fn list_all(&self) -> Result<Vec<EntryInfo>> {
         let entry = |row: &Row| {
-            let id = EntryId::new(column(row, 0)?, column(row, 1)?, column(row, 2)?);
+            let (primary, secondary) = (column(row, FOUND + 1)?, column(row, FOUND + 2)?);
+            let id = EntryId::new(primary, secondary, column(row, FOUND)?);
             let id = id.map_err(|cause| damaged(&cause))?;
-            Ok(EntryInfo { id, value_len: number(row, 3)?, created: number(row, 4)? })
+            let (value_len, created) = (number(row, FOUND + 3)?, number(row, FOUND + 4)?);
+            Ok(EntryInfo { id, value_len, created })
         };
-        let rows = self.readers.rows("list all", &self.link.queries.list_all, &[]);
-        rows.await?.iter().map(entry).collect()
+        self.readers.read("list all", Request::ListAll).await?.iter().map(entry).collect()
     }
 
     async fn close(&self) -> Result<()> {
@@ -285,9 +320,9 @@ impl Drop for PostgresBackend {
         let Some(runtime) = self.runtime.take() else { return };
         let closing = self.closing();
         let (closed, wait) = mpsc::sync_channel(1);
-        runtime.spawn(async move { closed.send(closing.await) });
-        // It gives up by itself after a few seconds.
-        if let Ok(Err(error)) = wait.recv() {
+        // A commit that nobody waits for any more may still be under way.
+        runtime.spawn(async move { closed.send(timeout(PARTING, closing).await) });
+        if let Ok(Ok(Err(error))) = wait.recv() {
             tracing::warn!(%error, "the store did not close cleanly");
         }
         // Dropping it would panic in the thread of another runtime.

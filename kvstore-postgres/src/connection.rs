@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Row, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::PostgresOptions;
-use crate::error::{describe, ends_session, error, explain, may_connect_later};
+use crate::error::{describe, ends_session, error, explain, may_connect_later, with_source};
 use crate::options::Address;
 use crate::queries::{QUERIES, Query};
 use crate::tls::connector;
@@ -41,6 +41,8 @@ pub struct ServerInfo {
     pub synchronous_standby_names: String,
     synchronous_commit: String,
     read_only: bool,
+    /// When it was started, which tells it from another one behind the same name.
+    started: String,
 }
 
 /// Finds the primary, for one store.
@@ -50,8 +52,10 @@ pub(crate) struct Connector {
     setup: String,
     synchronous_commit: Option<&'static str>,
     connect_timeout: Duration,
-    /// What drives the connections that are open, by host.
-    drivers: Mutex<Vec<(String, AbortHandle)>>,
+    /// What drives the connections that are open, by server.
+    drivers: Mutex<Vec<(ServerInfo, AbortHandle)>>,
+    /// Servers that were given up for another one; taken only where there is no other.
+    left: Mutex<Vec<ServerInfo>>,
 }
 
 /// The first pause between two rounds over the hosts, and the longest.
@@ -67,6 +71,7 @@ impl Connector {
             synchronous_commit,
             connect_timeout: options.connect_timeout,
             drivers: Mutex::default(),
+            left: Mutex::default(),
         })
     }
 
@@ -77,12 +82,19 @@ impl Connector {
         let mut limit = self.connect_timeout;
         loop {
             let mut failures = Failures::default();
+            let mut left = None;
             for host in &self.hosts {
                 match timeout(limit, self.try_host(host)).await {
+                    Ok(Ok(connection)) if self.was_left(&connection.info) => {
+                        left = Some(connection);
+                    }
                     Ok(Ok(connection)) => return Ok(connection),
                     Ok(Err(refusal)) => failures.add(refusal),
                     Err(_) => failures.add(Refusal::late(host, limit)),
                 }
+            }
+            if let Some(connection) = left {
+                return Ok(connection);
             }
             let now = Instant::now();
             if !failures.may_pass || now + pause >= deadline {
@@ -94,26 +106,34 @@ impl Connector {
         }
     }
 
-    /// Connects to a host other than this one, if one of them takes writes now.
-    pub(crate) async fn connect_elsewhere(&self, than: &str) -> Option<Connection> {
-        for host in self.hosts.iter().filter(|host| host.label != than) {
-            if let Ok(Ok(connection)) = timeout(self.connect_timeout, self.try_host(host)).await {
-                return Some(connection);
+    /// Connects to a server other than this one, if another one takes writes now.
+    pub(crate) async fn connect_elsewhere(&self, than: &ServerInfo) -> Option<Connection> {
+        for host in &self.hosts {
+            match timeout(self.connect_timeout, self.try_host(host)).await {
+                Ok(Ok(connection)) if !connection.info.is(than) => return Some(connection),
+                _ => {}
             }
         }
         None
     }
 
-    /// Breaks all connections to a host, whatever they wait for.
-    pub(crate) fn abandon(&self, host: &str) {
-        let drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
-        drivers.iter().filter(|(of, _)| of == host).for_each(|(_, driver)| driver.abort());
+    fn was_left(&self, server: &ServerInfo) -> bool {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.iter().any(|left| left.is(server))
     }
 
-    fn remember(&self, host: &str, driver: AbortHandle) {
+    /// Breaks all connections to a server, whatever they wait for, and prefers others from now on.
+    pub(crate) fn abandon(&self, server: &ServerInfo) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(server.clone());
+        let drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
+        drivers.iter().filter(|(of, _)| of.is(server)).for_each(|(_, driver)| driver.abort());
+    }
+
+    fn remember(&self, connection: &Connection) {
+        let Some(driver) = &connection.driver else { return };
         let mut drivers = self.drivers.lock().unwrap_or_else(PoisonError::into_inner);
         drivers.retain(|(_, driver)| !driver.is_finished());
-        drivers.push((host.to_owned(), driver));
+        drivers.push((connection.info.clone(), driver.abort_handle()));
     }
 
     async fn try_host(&self, host: &Address) -> std::result::Result<Connection, Refusal> {
@@ -125,7 +145,6 @@ impl Connector {
         let (client, connection) = host.config.connect(self.tls.clone()).await.map_err(refused)?;
         let unreplicated = Arc::new(AtomicBool::new(false));
         let driver = tokio::spawn(drive(connection, Arc::clone(&unreplicated)));
-        self.remember(&host.label, driver.abort_handle());
         let mut connection = Connection {
             client,
             driver: Some(driver),
@@ -140,8 +159,11 @@ impl Connector {
                 synchronous_standby_names: String::new(),
                 synchronous_commit: String::new(),
                 read_only: false,
+                started: String::new(),
             },
         };
+        // Until it is remembered, it goes with this future, which may be given up.
+        let unfinished = AbortOnDrop(connection.driver.as_ref().map(JoinHandle::abort_handle));
         let said = connection.client.simple_query(&self.setup).await.map_err(refused)?;
         connection.info.read(&said);
         let info = &connection.info;
@@ -154,7 +176,24 @@ impl Connector {
             let text = format!("{}: synchronous_commit stays {is:?}", host.label);
             return Err(Refusal { text, may_pass: false, source: None });
         }
+        self.remember(&connection);
+        unfinished.finish();
         Ok(connection)
+    }
+}
+
+/// Ends a driver whose connection was given up on the way.
+struct AbortOnDrop(Option<AbortHandle>);
+
+impl AbortOnDrop {
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -163,11 +202,15 @@ fn setup(synchronous_commit: Option<&str>) -> String {
     let settings = synchronous_commit.map_or(String::new(), |synchronous_commit| {
         let settings = [
             ("synchronous_commit", synchronous_commit),
-            // A role may have its own; a commit is never given up for being slow.
+            // That a commit did not reach its standbys is a warning.
+            ("client_min_messages", "warning"),
+            // A role may have its own of these; a commit is never given up for being slow.
+            ("default_transaction_isolation", "read committed"),
             ("statement_timeout", "0"),
+            ("transaction_timeout", "0"),
             ("lock_timeout", "0"),
             ("idle_session_timeout", "0"),
-            // What a half of a statement keeps locked after its client is gone.
+            // Half of a statement keeps its locks until the server sees that its client is gone.
             ("idle_in_transaction_session_timeout", "15000"),
             ("tcp_keepalives_idle", "5"),
             ("tcp_keepalives_interval", "2"),
@@ -189,7 +232,7 @@ fn setup(synchronous_commit: Option<&str>) -> String {
         )
     });
     let asked = ASKED.map(|name| format!("current_setting('{name}')")).join(", ");
-    format!("{settings}SELECT {asked}")
+    format!("{settings}SELECT {asked}, pg_postmaster_start_time()")
 }
 
 const ASKED: [&str; 6] = [
@@ -214,6 +257,12 @@ impl ServerInfo {
         self.full_page_writes = setting(3) != "off";
         self.synchronous_standby_names = setting(4).to_owned();
         self.version = setting(5).parse().unwrap_or_default();
+        self.started = setting(ASKED.len()).to_owned();
+    }
+
+    /// Whether it is the same server, and was not started again meanwhile.
+    fn is(&self, other: &Self) -> bool {
+        (&self.host, &self.started) == (&other.host, &other.started)
     }
 
     /// Tells of settings that break what is promised.
@@ -270,7 +319,7 @@ impl Failures {
         let message = format!("no server takes writes; {}", self.texts.join("; "));
         let error = error(kind, "connect", message);
         match self.source {
-            Some(source) => error.with_source(source),
+            Some(source) => with_source(error, source),
             None => error,
         }
     }
@@ -337,9 +386,17 @@ impl Connection {
         self.client.is_closed()
     }
 
-    /// Whether the server warned, since this was asked last, that a commit may not be replicated.
-    pub(crate) fn was_unreplicated(&self) -> bool {
-        self.unreplicated.swap(false, Ordering::SeqCst)
+    /// The rows of a statement that writes, and whether all that it committed is known to have
+    /// reached the standbys that the server waits for.
+    pub(crate) async fn commit(
+        &self,
+        query: &Query,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Answer<(Vec<Row>, bool)> {
+        // Servers also warn of other things, as of their collations at the start of a session.
+        self.unreplicated.store(false, Ordering::SeqCst);
+        let rows = self.rows(query, parameters).await?;
+        Ok((rows, !self.unreplicated.load(Ordering::SeqCst)))
     }
 
     /// Whether the connection is of no use after this error.
@@ -354,6 +411,25 @@ impl Connection {
         if let Some(driver) = driver {
             // It ends by itself, or with the runtime.
             let _ = timeout(Duration::from_secs(1), driver).await;
+        }
+    }
+}
+
+/// Waits for an answer, but leaves a server that has not given it for so long if another one takes
+/// writes meanwhile, and gives the connection to that.
+pub(crate) async fn unless_elsewhere<T>(
+    connector: &Connector,
+    connection: &Connection,
+    silence: Duration,
+    answer: impl Future<Output = T>,
+) -> std::result::Result<T, Connection> {
+    let mut answer = std::pin::pin!(patiently("open", connection, answer));
+    loop {
+        if let Ok(answer) = timeout(silence, answer.as_mut()).await {
+            return Ok(answer);
+        }
+        if let Some(other) = connector.connect_elsewhere(&connection.info).await {
+            return Err(other);
         }
     }
 }

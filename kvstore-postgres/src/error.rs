@@ -21,7 +21,15 @@ pub(crate) fn named(error: Error) -> Error {
 
 /// The error of a statement that the server refused, or of a connection.
 pub(crate) fn engine(operation: &'static str, source: tokio_postgres::Error) -> Error {
-    error(classify(&source), operation, explain(&source)).with_source(source)
+    with_source(error(classify(&source), operation, explain(&source)), source)
+}
+
+/// Keeps the source, but of what a server said only the code: its details can show values.
+pub(crate) fn with_source(error: Error, source: tokio_postgres::Error) -> Error {
+    match source.code() {
+        Some(code) => error.with_source(format!("the server's error {}", code.code())),
+        None => error.with_source(source),
+    }
 }
 
 /// What was said, and what can be done about it.
@@ -50,6 +58,12 @@ fn advice(source: &tokio_postgres::Error, kind: ErrorKind) -> Option<&'static st
         }
         (Some(code), _) if *code == SqlState::QUERY_CANCELED => {
             "nothing was committed; see the server's statement_timeout, and who cancels"
+        }
+        (Some(code), _)
+            if *code == SqlState::INVALID_SQL_STATEMENT_NAME
+                || *code == SqlState::DUPLICATE_PSTATEMENT =>
+        {
+            "if a transaction pooler stands in between, set pooler=true"
         }
         (_, ErrorKind::StorageFull) => "make room on the server's disk and try again",
         (_, ErrorKind::PermissionDenied) => "grant this user the right to the schema and tables",

@@ -1,6 +1,7 @@
 //! Keeps the lease, on a connection of its own, so that a commit that waits does not hold it up.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_lite::future::or;
@@ -20,6 +21,9 @@ pub(crate) struct Keeper {
     task: JoinHandle<Result<()>>,
 }
 
+/// So many entries are read fast in any way.
+const ANALYZE_FROM: i64 = 1000;
+
 /// How long giving the lease back may take; it runs out by itself anyway.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -27,7 +31,13 @@ impl Keeper {
     /// Starts to renew a lease that was just taken, and takes ldk-node's lock. `predecessor` is the
     /// session that held that lock for the owner before.
     pub(crate) async fn start(link: Arc<Link>, predecessor: Option<String>) -> Result<Self> {
-        let mut renewal = Renewal { link, connection: None, lock_holder: predecessor };
+        let mut renewal = Renewal {
+            link,
+            connection: None,
+            lock_holder: predecessor,
+            locked: false,
+            analyzed: 0,
+        };
         renewal.connect(renewal.link.deadline()).await?;
         renewal.renew().await?;
         let (stop, stopped) = oneshot::channel();
@@ -48,6 +58,10 @@ struct Renewal {
     connection: Option<Connection>,
     /// The mark of the session that holds ldk-node's lock for us.
     lock_holder: Option<String>,
+    /// Whether that session is the connection's, or there is no lock to take.
+    locked: bool,
+    /// The largest creation number when the server last counted what the table holds.
+    analyzed: i64,
 }
 
 enum Step {
@@ -83,7 +97,27 @@ impl Renewal {
         let whole = self.connection.as_ref().is_some_and(|connection| !connection.is_closed());
         // Without a connection soon, since the lease goes on running out.
         sleep(if whole { self.link.renewal } else { self.link.renewal / 8 }).await;
-        self.renew().await
+        self.renew().await?;
+        self.analyze().await;
+        Ok(())
+    }
+
+    /// Lets the server count what the table holds when it has doubled. Without statistics it reads
+    /// one key by the index of the creation order, through the whole namespace, and its own turn
+    /// comes only a minute later, or never.
+    async fn analyze(&mut self) {
+        let created = self.link.created.load(Ordering::Relaxed);
+        let Some(connection) = &self.connection else { return };
+        if created < self.analyzed.saturating_mul(2).saturating_add(ANALYZE_FROM) {
+            return;
+        }
+        let analyze = format!("ANALYZE {}", self.link.table.data);
+        match timeout(self.link.renewal, connection.client().batch_execute(&analyze)).await {
+            Ok(Ok(())) => self.analyzed = created,
+            Ok(Err(error)) => tracing::debug!(error = describe(&error), "no statistics"),
+            // It goes on; whoever waits for the connection next waits for it.
+            Err(_) => self.analyzed = created,
+        }
     }
 
     /// Renews once. An error that poisons means that the lease is another owner's.
@@ -91,7 +125,12 @@ impl Renewal {
         if self.connection.as_ref().is_none_or(Connection::is_closed) {
             self.connect(Instant::now() + self.link.lease.length()).await?;
         }
-        let Self { link, connection: Some(connection), lock_holder } = self else { return Ok(()) };
+        if !self.locked {
+            self.lock().await?;
+        }
+        let Self { link, connection: Some(connection), lock_holder, .. } = self else {
+            return Ok(());
+        };
         let renewal = link.lease.renew(connection, &link.queries, lock_holder.as_deref());
         let Ok(renewed) = timeout(link.lease.length(), renewal).await else {
             return self.look_elsewhere().await;
@@ -109,14 +148,32 @@ impl Renewal {
     }
 
     async fn connect(&mut self, deadline: Instant) -> Result<()> {
-        let link = &self.link;
-        let connection = link.connector.connect(deadline).await?;
-        if let Some(key) = link.lock {
-            let locked = lock::acquire(&connection, key, self.lock_holder.as_deref()).await;
-            self.lock_holder = Some(locked.map_err(|error| self.locked_out(error))?);
-        }
-        self.connection = Some(connection);
+        self.connection = Some(self.link.connector.connect(deadline).await?);
+        self.locked = self.link.lock.is_none();
         Ok(())
+    }
+
+    /// Takes ldk-node's lock for this connection.
+    async fn lock(&mut self) -> Result<()> {
+        let Self { link, connection: Some(connection), lock_holder, .. } = self else {
+            return Ok(());
+        };
+        let Some(key) = link.lock else { return Ok(()) };
+        let length = link.lease.length();
+        let locked = lock::acquire(connection, key, lock_holder.as_deref(), length / 4);
+        match timeout(length, locked).await {
+            Ok(Ok(held)) => {
+                self.lock_holder = Some(held.by);
+                self.locked = held.here;
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                let error = self.locked_out(error);
+                self.connection = None;
+                Err(error)
+            }
+            Err(_) => self.look_elsewhere().await,
+        }
     }
 
     /// A program that took ldk-node's lock meanwhile writes without looking at the lease.
@@ -134,36 +191,57 @@ impl Renewal {
     /// slow, and is waited for.
     async fn look_elsewhere(&mut self) -> Result<()> {
         let Self { link, connection: Some(current), .. } = self else { return Ok(()) };
-        let host = current.info.host.clone();
-        let Some(other) = link.connector.connect_elsewhere(&host).await else {
-            let message = format!("{host} does not answer, and no other server takes writes");
+        let silent = current.info.clone();
+        let Some(other) = link.connector.connect_elsewhere(&silent).await else {
+            // The session itself may be what stands still.
+            self.connection = None;
+            let message =
+                format!("{} does not answer, and no other server takes writes", silent.host);
             return Err(error(ErrorKind::Unavailable, "renew lease", message));
         };
+        // One without a standby to wait for is no use either.
         let holder = self.lock_holder.as_deref();
-        match link.lease.renew(&other, &link.queries, holder).await {
-            Ok(true) => {
-                tracing::warn!(from = host, to = other.info.host, "following the new primary");
-                link.connector.abandon(&host);
+        let renewal = link.lease.renew(&other, &link.queries, holder);
+        match timeout(link.renewal, renewal).await {
+            Ok(Ok(true)) => {
+                tracing::warn!(
+                    from = silent.host,
+                    to = other.info.host,
+                    "following the new primary"
+                );
+                link.connector.abandon(&silent);
                 self.connection = None;
                 other.close().await;
                 Ok(())
             }
-            Ok(false) => Err(link.lease.fenced(&other, &link.queries).await),
-            Err(source) => Err(engine("renew lease", source)),
+            Ok(Ok(false)) => {
+                // Whoever waits for the silent one is to hear of it.
+                link.connector.abandon(&silent);
+                Err(link.lease.fenced(&other, &link.queries).await)
+            }
+            Ok(Err(source)) => Err(engine("renew lease", source)),
+            Err(_) => {
+                let message = format!("neither {} nor {} answers", silent.host, other.info.host);
+                Err(error(ErrorKind::Unavailable, "renew lease", message))
+            }
         }
     }
 
     async fn give_back(mut self) -> Result<()> {
         if self.connection.as_ref().is_none_or(Connection::is_closed) {
-            let found = self.link.connector.connect(Instant::now() + PARTING).await;
-            self.connection = Some(found.map_err(|source| kept(source.message()))?);
+            let found = self.connect(Instant::now() + PARTING).await;
+            found.map_err(|source| kept(source.message()))?;
+            // The lock went with the connection before.
+            self.locked = false;
         }
         let Self { link, connection: Some(connection), .. } = self else { return Ok(()) };
         let released = async {
-            if let Some(key) = link.lock {
+            link.lease.advance(&connection, &link.queries).await?;
+            // Before the lease: the next owner finds both free.
+            if let Some(key) = link.lock.filter(|_| self.locked) {
                 lock::release(&connection, key).await?;
             }
-            link.lease.release(&connection, &link.queries.release).await
+            link.lease.release(&connection, &link.queries).await
         };
         let released = released.await.map_err(|source| kept(&describe(&source)));
         connection.close().await;

@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kvstore_core::{Error, ErrorKind, Result};
+use tokio::time::timeout;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use crate::PostgresOptions;
 use crate::connection::{Answer, Connection};
@@ -31,13 +33,17 @@ pub(crate) struct Lease {
 }
 
 /// What the server says when the epoch was raised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
     pub(crate) epoch: i64,
     /// Of the last commit that is there.
     pub(crate) sequence: i64,
     /// The largest creation number that was given out.
     pub(crate) created: i64,
+    /// Which session held ldk-node's lock for the owner before, or for this one.
+    pub(crate) lock_holder: Option<String>,
+    /// Whether it is known to have reached the standbys, and with it all that it tells of.
+    pub(crate) replicated: bool,
 }
 
 /// Who holds the lease.
@@ -46,7 +52,6 @@ pub(crate) struct Holder {
     owner: Option<String>,
     until: String,
     pub(crate) remaining: Duration,
-    pub(crate) lock_holder: Option<String>,
 }
 
 impl Lease {
@@ -80,8 +85,7 @@ impl Lease {
         queries: &Queries,
     ) -> Answer<Option<Grant>> {
         let Self { session, owner, process, length, .. } = self;
-        let rows = connection.rows(&queries.acquire, &[session, length, owner, process]).await?;
-        rows.first().map(grant).transpose()
+        grant(connection, &queries.acquire, &[session, length, owner, process]).await
     }
 
     /// Raises the epoch; `None` if the lease is another owner's by now.
@@ -90,8 +94,7 @@ impl Lease {
         connection: &Connection,
         queries: &Queries,
     ) -> Answer<Option<Grant>> {
-        let rows = connection.rows(&queries.reclaim, &[&self.session, &self.length]).await?;
-        rows.first().map(grant).transpose()
+        grant(connection, &queries.reclaim, &[&self.session, &self.length]).await
     }
 
     /// Renews the lease and notes who holds ldk-node's lock; whether it is still ours.
@@ -101,24 +104,31 @@ impl Lease {
         queries: &Queries,
         lock_holder: Option<&str>,
     ) -> Answer<bool> {
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&self.session, &self.length, &lock_holder];
+        let parameters: [&(dyn ToSql + Sync); 3] = [&self.session, &self.length, &lock_holder];
         Ok(!connection.rows(&queries.renew, &parameters).await?.is_empty())
     }
 
-    /// Renews the lease, and gives epoch and sequence of the server that did it; `None` if the lease
-    /// is another owner's.
+    /// Renews the lease, and gives epoch and sequence of the server that did it, and whether that
+    /// is known to have reached the standbys; `None` if the lease is another owner's.
     pub(crate) async fn attach(
         &self,
         connection: &Connection,
         queries: &Queries,
-    ) -> Answer<Option<(i64, i64)>> {
-        let rows = connection.rows(&queries.attach, &[&self.session, &self.length]).await?;
-        rows.first().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    ) -> Answer<Option<(i64, i64, bool)>> {
+        let parameters: [&(dyn ToSql + Sync); 2] = [&self.session, &self.length];
+        let (rows, replicated) = connection.commit(&queries.attach, &parameters).await?;
+        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?, replicated));
+        rows.first().map(read).transpose()
     }
 
-    pub(crate) async fn release(&self, connection: &Connection, query: &Query) -> Answer<()> {
-        connection.rows(query, &[&self.session]).await.map(drop)
+    /// Brings ldk-node's sequence along, before an ldk-node may write again.
+    pub(crate) async fn advance(&self, connection: &Connection, queries: &Queries) -> Answer<()> {
+        connection.rows(&queries.advance, &[&self.session]).await.map(drop)
+    }
+
+    /// Gives the lease back.
+    pub(crate) async fn release(&self, connection: &Connection, queries: &Queries) -> Answer<()> {
+        connection.rows(&queries.release, &[&self.session]).await.map(drop)
     }
 
     pub(crate) fn epoch(&self) -> i64 {
@@ -152,8 +162,8 @@ impl Lease {
 
     /// Another owner has the lease. Asks who, if the server answers.
     pub(crate) async fn fenced(&self, connection: &Connection, queries: &Queries) -> Error {
-        let holder = match Holder::ask(connection, queries).await {
-            Ok(Some(holder)) => format!("{} took it over", holder.describe()),
+        let holder = match timeout(self.length(), Holder::ask(connection, queries)).await {
+            Ok(Ok(Some(holder))) => format!("{} took it over", holder.describe()),
             _ => "another owner took it over, and has given it back".to_owned(),
         };
         let message = format!(
@@ -188,7 +198,6 @@ impl Holder {
                 owner: row.try_get(1)?,
                 until: row.try_get(2)?,
                 remaining: Duration::from_millis(remaining.unsigned_abs()),
-                lock_holder: row.try_get(4)?,
             })
         };
         rows.first().map(read).transpose()
@@ -213,6 +222,20 @@ impl Holder {
     }
 }
 
-fn grant(row: &Row) -> Answer<Grant> {
-    Ok(Grant { epoch: row.try_get(0)?, sequence: row.try_get(1)?, created: row.try_get(2)? })
+async fn grant(
+    connection: &Connection,
+    query: &Query,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Answer<Option<Grant>> {
+    let (rows, replicated) = connection.commit(query, parameters).await?;
+    let read = |row: &Row| {
+        Ok(Grant {
+            epoch: row.try_get(0)?,
+            sequence: row.try_get(1)?,
+            created: row.try_get(2)?,
+            lock_holder: row.try_get(3)?,
+            replicated,
+        })
+    };
+    rows.first().map(read).transpose()
 }

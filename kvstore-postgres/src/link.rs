@@ -1,6 +1,6 @@
 //! What all connections of one store have in common.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use kvstore_core::{ErrorKind, Result};
@@ -14,6 +14,9 @@ use crate::lock;
 use crate::queries::Queries;
 use crate::table::Table;
 
+/// A year.
+const LONGEST_BUDGET: Duration = Duration::from_secs(365 * 24 * 3600);
+
 pub(crate) struct Link {
     pub(crate) connector: Connector,
     pub(crate) table: Table,
@@ -23,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) lock: Option<i64>,
     pub(crate) renewal: Duration,
     retry_budget: Duration,
+    /// The largest creation number that was given out, to tell how much the table has grown.
+    pub(crate) created: AtomicI64,
     closed: AtomicBool,
 }
 
@@ -39,7 +44,9 @@ impl Link {
             lock: (!options.pooler).then(|| lock::key(options.database(), &table.text)),
             table,
             renewal: options.renewal,
-            retry_budget: options.retry_budget,
+            // The clock has an end.
+            retry_budget: options.retry_budget.min(LONGEST_BUDGET),
+            created: AtomicI64::new(0),
             closed: AtomicBool::new(false),
         })
     }

@@ -1,8 +1,11 @@
 //! ldk-node's advisory lock, which keeps an ldk-node away. It fences nobody.
 
+use std::time::Duration;
+
 use kvstore_core::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use crate::connection::{Answer, Connection};
 use crate::error::{engine, error};
@@ -23,7 +26,8 @@ pub(crate) fn key(database: &str, table: &str) -> i64 {
 /// Takes the lock for this connection's session, and gives the session's mark.
 ///
 /// `predecessor` is the mark of the session that held it for the owner before: it may be there
-/// still, for its process stands still or its network is gone, and is ended then.
+/// still, for its process stands still or its network is gone, and is ended then. If the session
+/// itself stands still, it goes on to hold the lock, which keeps an ldk-node away as well.
 ///
 /// # Errors
 /// `AlreadyOpen` if another program holds the lock.
@@ -31,22 +35,35 @@ pub(crate) async fn acquire(
     connection: &Connection,
     key: i64,
     predecessor: Option<&str>,
-) -> Result<String> {
+    patience: Duration,
+) -> Result<Held> {
     let failed = |source| engine("open", source);
     let own = mark(connection).await.map_err(failed)?;
     if try_lock(connection, key).await.map_err(failed)? {
-        return Ok(own);
+        return Ok(Held { by: own, here: true });
     }
     let holder = Session::that_holds(connection, key).await.map_err(failed)?;
-    match holder {
-        Some(holder) if Some(holder.mark.as_str()) != predecessor => Err(holder.already_open()),
-        Some(holder) => {
-            holder.end(connection).await.map_err(failed)?;
-            wait(connection, key).await.map(|()| own).map_err(|_| holder.already_open())
+    if let Some(holder) = &holder {
+        if Some(holder.mark.as_str()) != predecessor {
+            return Err(holder.already_open());
         }
-        // It ended in this moment.
-        None => wait(connection, key).await.map(|()| own).map_err(failed),
+        holder.end(connection).await.map_err(failed)?;
     }
+    // Without a holder it ended in this moment.
+    match (wait(connection, key, patience).await, holder) {
+        (Ok(()), _) => Ok(Held { by: own, here: true }),
+        (Err(source), Some(holder)) if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            Ok(Held { by: holder.mark, here: false })
+        }
+        (Err(source), _) => Err(failed(source)),
+    }
+}
+
+/// Which session holds the lock for us.
+pub(crate) struct Held {
+    pub(crate) by: String,
+    /// Whether it is this connection's; if not, it may end at any time.
+    pub(crate) here: bool,
 }
 
 /// Gives the lock back.
@@ -59,9 +76,10 @@ async fn try_lock(connection: &Connection, key: i64) -> Answer<bool> {
     row.try_get(0)
 }
 
-/// Waits for the lock, for a few seconds.
-async fn wait(connection: &Connection, key: i64) -> Answer<()> {
-    connection.client().batch_execute("SET lock_timeout = 5000").await?;
+/// Waits for the lock, but not for ever.
+async fn wait(connection: &Connection, key: i64, patience: Duration) -> Answer<()> {
+    let limit = format!("SET lock_timeout = {}", patience.as_millis().max(1));
+    connection.client().batch_execute(&limit).await?;
     let locked = connection.client().query("SELECT pg_advisory_lock($1)", &[&key]).await;
     connection.client().batch_execute("SET lock_timeout = 0").await?;
     locked.map(drop)
@@ -98,7 +116,10 @@ impl Session {
     }
 
     async fn end(&self, connection: &Connection) -> Answer<()> {
-        connection.client().query("SELECT pg_terminate_backend($1)", &[&self.pid]).await.map(drop)
+        // Another one may have its number by now.
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE pid = $1 AND pid || '@' || extract(epoch FROM backend_start) = $2";
+        connection.client().query(sql, &[&self.pid, &self.mark]).await.map(drop)
     }
 
     fn already_open(&self) -> Error {

@@ -130,6 +130,10 @@ impl PostgresOptions {
     /// [`InvalidInput`](ErrorKind::InvalidInput), without showing the password.
     pub fn from_url(url: &str) -> Result<Self> {
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        // tokio-postgres would take all before it for the user, and show that.
+        if query.contains('@') {
+            return Err(invalid("an @ in a parameter has to be written as %40".into()));
+        }
         let mut own = Vec::new();
         let mut others = Vec::new();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -223,6 +227,9 @@ impl PostgresOptions {
         }
         if self.connect_timeout.is_zero() {
             return Err(invalid("connect_timeout has to be more than zero".into()));
+        }
+        if self.owner.as_ref().is_some_and(String::is_empty) {
+            return Err(invalid("an owner's name is not empty; leave it out to have none".into()));
         }
         Table::parse(&self.table)
     }
@@ -467,6 +474,8 @@ mod tests {
             ("@h/d?wait_ms=-1", "milliseconds"),
             ("@h/d?pooler=yes", "true or false"),
             ("@more@h/d", "%40"),
+            ("@h/d?password=horse@x", "%40"),
+            ("@h/d?owner=", "not empty"),
             ("@/d", "no host"),
             ("@h:port/d", "postgres://USER"),
         ] {

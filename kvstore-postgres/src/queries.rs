@@ -17,7 +17,7 @@ pub(crate) struct Query {
 }
 
 /// How many statements there are.
-pub(crate) const QUERIES: usize = 12;
+pub(crate) const QUERIES: usize = 13;
 
 /// All of them.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Queries {
     /// Session, lease in milliseconds.
     pub(crate) attach: Query,
     pub(crate) holder: Query,
+    /// Session.
+    pub(crate) advance: Query,
     /// Session.
     pub(crate) release: Query,
     /// Sequence, epoch, largest creation number; primary and secondary namespaces and keys of what
@@ -49,8 +51,8 @@ pub(crate) struct Queries {
 }
 
 impl Queries {
-    /// For a session of our own, or, with the `synchronous_commit` that every commit has to set for
-    /// itself, for anybody's.
+    /// For a session of our own, or, with the `synchronous_commit` that every transaction has to set
+    /// for itself, for anybody's.
     pub(crate) fn new(table: &Table, synchronous_commit: Option<&str>) -> Self {
         use Type as T;
         let mut places = 0..QUERIES;
@@ -65,75 +67,95 @@ impl Queries {
         let fence = [T::INT8, T::INT8, T::INT8];
         let group = [&fence[..], &names, &names, &group].concat();
         let one = [&fence[..], &[T::TEXT, T::TEXT, T::TEXT, T::BYTEA]].concat();
-        let fence = pass(table, synchronous_commit);
+        let durably = &durably(synchronous_commit);
+        let fence = pass(table, durably);
         Self {
-            acquire: query(acquire(table), &[T::TEXT, T::INT8, T::TEXT, T::TEXT]),
-            reclaim: query(reclaim(table), &[T::TEXT, T::INT8]),
-            renew: query(renew(table), &[T::TEXT, T::INT8, T::TEXT]),
-            attach: query(attach(table), &[T::TEXT, T::INT8]),
+            acquire: query(acquire(table, durably), &[T::TEXT, T::INT8, T::TEXT, T::TEXT]),
+            reclaim: query(reclaim(table, durably), &[T::TEXT, T::INT8]),
+            renew: query(renew(table, durably), &[T::TEXT, T::INT8, T::TEXT]),
+            attach: query(attach(table, durably), &[T::TEXT, T::INT8]),
             holder: query(holder(table), &[]),
+            advance: query(advance(table), &[T::TEXT]),
             release: query(release(table), &[T::TEXT]),
             commit: query(commit(table, &fence), &group),
             commit_one: query(commit_one(table, &fence), &one),
             get: query(get(table), &[T::TEXT, T::TEXT, T::TEXT]),
-            page_keys: query(page(table, "key, sort_order"), &position),
-            page_values: query(page(table, "key, sort_order, value"), &position),
+            page_keys: query(page(table, ""), &position),
+            page_values: query(page(table, ", value"), &position),
             list_all: query(list_all(table), &[]),
         }
     }
 }
 
+/// A condition that always holds, and makes the transaction that asks it as durable as promised.
+fn durably(synchronous_commit: Option<&str>) -> String {
+    // `set_config` gives what is in force from here to the end of the transaction. Without the
+    // server's warnings nobody would know that a commit did not reach the standbys.
+    synchronous_commit.map_or("true".to_owned(), |wanted| {
+        format!(
+            "set_config('synchronous_commit', '{wanted}', true) = '{wanted}'
+             AND set_config('client_min_messages', 'warning', true) = 'warning'"
+        )
+    })
+}
+
 /// Takes the lease if it is free, has run out, or is ours, and raises the fence to its epoch. The
 /// fence's row is locked by whatever commit is still under way, so this waits for its end.
-fn acquire(Table { lease, fence, .. }: &Table) -> String {
-    format!(
-        "WITH won AS (
-             INSERT INTO {lease} AS held (id, epoch, session, owner, process, expires_at)
-             VALUES (1, 1, $1, $3, $4, clock_timestamp() + $2 * interval '1 millisecond')
+fn acquire(table: &Table, durably: &str) -> String {
+    let lease = &table.lease;
+    raise(
+        table,
+        &format!(
+            "INSERT INTO {lease} AS held (id, epoch, session, owner, process, expires_at)
+             SELECT 1, 1, $1, $3, $4, clock_timestamp() + $2 * interval '1 millisecond'
+             WHERE {durably}
              ON CONFLICT (id) DO UPDATE SET epoch = held.epoch + 1, session = excluded.session,
                  owner = excluded.owner, process = excluded.process,
                  expires_at = excluded.expires_at
              WHERE held.expires_at <= clock_timestamp() OR held.session = excluded.session
                  OR held.owner = excluded.owner
-             RETURNING epoch)
-         {}",
-        raise(fence)
+             RETURNING epoch, lock_holder"
+        ),
     )
 }
 
 /// Raises the epoch of a lease that is still ours, before anything is read or sent again.
-fn reclaim(Table { lease, fence, .. }: &Table) -> String {
-    format!(
-        "WITH won AS (
-             UPDATE {lease} SET epoch = epoch + 1,
+fn reclaim(table: &Table, durably: &str) -> String {
+    let lease = &table.lease;
+    raise(
+        table,
+        &format!(
+            "UPDATE {lease} SET epoch = epoch + 1,
                  expires_at = clock_timestamp() + $2 * interval '1 millisecond'
-             WHERE id = 1 AND session = $1 RETURNING epoch)
-         {}",
-        raise(fence)
+             WHERE id = 1 AND session = $1 AND {durably} RETURNING epoch, lock_holder"
+        ),
     )
 }
 
-fn raise(fence: &str) -> String {
+fn raise(Table { fence, .. }: &Table, won: &str) -> String {
     format!(
-        "INSERT INTO {fence} (id, epoch, seq, created) SELECT 1, won.epoch, 0, 0 FROM won
-         ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch RETURNING epoch, seq, created"
+        "WITH won AS ({won}),
+         raised AS (
+             INSERT INTO {fence} (id, epoch, seq, created) SELECT 1, won.epoch, 0, 0 FROM won
+             ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch RETURNING epoch, seq, created)
+         SELECT raised.epoch, seq, created, lock_holder FROM raised CROSS JOIN won"
     )
 }
 
-fn renew(Table { lease, .. }: &Table) -> String {
+fn renew(Table { lease, .. }: &Table, durably: &str) -> String {
     format!(
         "UPDATE {lease} SET expires_at = clock_timestamp() + $2 * interval '1 millisecond',
              lock_holder = $3
-         WHERE id = 1 AND session = $1 RETURNING epoch"
+         WHERE id = 1 AND session = $1 AND {durably} RETURNING epoch"
     )
 }
 
 /// A renewal too: where commits wait for standbys, what is read after it has reached them.
-fn attach(Table { lease, fence, .. }: &Table) -> String {
+fn attach(Table { lease, fence, .. }: &Table, durably: &str) -> String {
     format!(
         "WITH mine AS (
              UPDATE {lease} SET expires_at = clock_timestamp() + $2 * interval '1 millisecond'
-             WHERE id = 1 AND session = $1 RETURNING epoch)
+             WHERE id = 1 AND session = $1 AND {durably} RETURNING epoch)
          SELECT fence.epoch, fence.seq FROM mine CROSS JOIN {fence} AS fence"
     )
 }
@@ -141,32 +163,36 @@ fn attach(Table { lease, fence, .. }: &Table) -> String {
 fn holder(Table { lease, .. }: &Table) -> String {
     format!(
         "SELECT process, owner, to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),
-             greatest(0, ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000))::int8,
-             lock_holder
+             greatest(0, ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000))::int8
          FROM {lease} WHERE id = 1 AND isfinite(expires_at)"
     )
 }
 
-/// Ends the lease, and brings the sequence of ldk-node's column to what was given out.
-fn release(Table { data, lease, fence, .. }: &Table) -> String {
+/// Brings the sequence that ldk-node draws from to what was given out, and never back.
+fn advance(Table { data, lease, fence, .. }: &Table) -> String {
     format!(
-        "WITH mine AS (
-             UPDATE {lease} SET expires_at = '-infinity', lock_holder = NULL
-             WHERE id = 1 AND session = $1 RETURNING 1)
-         SELECT setval(pg_get_serial_sequence('{data}', 'sort_order')::regclass, fence.created)
-         FROM mine CROSS JOIN {fence} AS fence WHERE fence.created > 0"
+        "SELECT setval(drawn, created) FROM {fence} AS fence, {lease} AS lease,
+             CAST(pg_get_serial_sequence('{data}', 'sort_order') AS regclass) AS drawn
+         WHERE lease.session = $1 AND created > coalesce(pg_sequence_last_value(drawn), 0)"
+    )
+}
+
+/// Ends the lease, also for statements of ours that are still under way.
+fn release(Table { lease, .. }: &Table) -> String {
+    format!(
+        "UPDATE {lease} SET expires_at = '-infinity', session = '', lock_holder = NULL
+         WHERE id = 1 AND session = $1"
     )
 }
 
 /// Passes the fence, which gives a row to go on with if it holds, and notes how far the store is.
-fn pass(Table { fence, .. }: &Table, synchronous_commit: Option<&str>) -> String {
-    // It gives what is in force from here to the end of the transaction.
-    let synchronous = synchronous_commit.map_or(String::new(), |wanted| {
-        format!("AND set_config('synchronous_commit', '{wanted}', true) = '{wanted}'")
-    });
+/// It holds in the owner's epoch, and only on top of the commit before: a pooler may lead to another
+/// server than a moment ago.
+fn pass(Table { fence, .. }: &Table, durably: &str) -> String {
     format!(
         "WITH fence AS (
-             UPDATE {fence} SET seq = $1, created = $3 WHERE id = 1 AND epoch = $2 {synchronous}
+             UPDATE {fence} SET seq = $1, created = $3
+             WHERE id = 1 AND epoch = $2 AND seq = $1 - 1 AND {durably}
              RETURNING 1)"
     )
 }
@@ -205,26 +231,49 @@ fn commit_one(Table { data, .. }: &Table, fence: &str) -> String {
     )
 }
 
-fn get(Table { data, .. }: &Table) -> String {
+/// Reads tell, from the same state of the server, its epoch and its last commit, in front of what
+/// they found; one row of these and NULL if they found nothing.
+fn read(Table { fence, .. }: &Table, found: &str) -> String {
     format!(
-        "SELECT value FROM {data}
-         WHERE primary_namespace = $1 AND secondary_namespace = $2 AND key = $3"
+        "SELECT fence.epoch, fence.seq, found.* FROM {fence} AS fence
+         LEFT JOIN LATERAL ({found}) AS found ON true WHERE fence.id = 1"
     )
 }
 
-fn page(Table { data, .. }: &Table, columns: &str) -> String {
-    format!(
-        "SELECT {columns} FROM {data}
-         WHERE primary_namespace = $1 AND secondary_namespace = $2
-             AND sort_order <= $3 AND (sort_order < $3 OR key > $4)
-         ORDER BY sort_order DESC, key ASC LIMIT $5"
+fn get(table: &Table) -> String {
+    let data = &table.data;
+    read(
+        table,
+        &format!(
+            "SELECT key, value FROM {data}
+             WHERE primary_namespace = $1 AND secondary_namespace = $2 AND key = $3"
+        ),
     )
 }
 
-fn list_all(Table { data, .. }: &Table) -> String {
-    format!(
-        "SELECT primary_namespace, secondary_namespace, key, octet_length(value)::int8, sort_order
-         FROM {data}"
+fn page(table: &Table, value: &str) -> String {
+    let data = &table.data;
+    let page = read(
+        table,
+        &format!(
+            "SELECT key, sort_order{value} FROM {data}
+             WHERE primary_namespace = $1 AND secondary_namespace = $2
+                 AND sort_order <= $3 AND (sort_order < $3 OR key > $4)
+             ORDER BY sort_order DESC, key ASC LIMIT $5"
+        ),
+    );
+    format!("{page} ORDER BY sort_order DESC, key ASC")
+}
+
+fn list_all(table: &Table) -> String {
+    let data = &table.data;
+    read(
+        table,
+        &format!(
+            "SELECT key, primary_namespace, secondary_namespace,
+                 octet_length(value)::int8, sort_order
+             FROM {data}"
+        ),
     )
 }
 

@@ -4,26 +4,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use kvstore_core::{ErrorKind, Result};
+use kvstore_core::{EntryId, ErrorKind, Namespace, Result};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::connection::{Connection, patiently};
+use crate::connection::{Answer, Connection, patiently};
 use crate::error::{describe, engine, error, is_lost};
 use crate::link::Link;
-use crate::queries::Query;
 
 /// A few connections that reads take turns on. Each carries many reads at once.
 ///
-/// They serve what the writer's server holds: one that was made in another epoch may lead to a
-/// primary that was left, and is not used any more.
+/// Every answer tells the epoch and the last commit of the server that gave it, so that one which
+/// lacks what was acknowledged before the read began is not believed.
 pub(crate) struct Readers {
-    link: Arc<Link>,
+    seats: Arc<Seats>,
     runtime: Handle,
-    seats: Vec<Arc<Seat>>,
+}
+
+struct Seats {
+    link: Arc<Link>,
+    seats: Vec<Seat>,
     next: AtomicUsize,
 }
 
@@ -36,85 +40,172 @@ struct Seat {
 
 struct Reader {
     connection: Connection,
+    /// The writer's epoch when it was made.
     epoch: i64,
 }
 
-/// Between two looks at a server that does not have the writer's epoch yet.
+/// What is to be read.
+pub(crate) enum Request {
+    Get(EntryId),
+    Page {
+        namespace: Namespace,
+        /// Creation number and key to go on after.
+        after: (i64, String),
+        /// PostgreSQL takes NULL for no limit.
+        limit: Option<i64>,
+        values: bool,
+    },
+    ListAll,
+}
+
+/// Columns in front of what was found: epoch and sequence.
+const STANDING: usize = 2;
+
+/// The rows that were found, whose columns begin at [`FOUND`].
+pub(crate) type Found = Vec<Row>;
+
+/// Where the first column of what was found stands: a key, which NULL tells from nothing.
+pub(crate) const FOUND: usize = STANDING;
+
+/// Between two looks at a server that does not have what it should yet.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Readers {
     pub(crate) fn new(link: Arc<Link>, runtime: Handle, count: usize) -> Self {
-        let seats = (0..count.max(1)).map(|_| Arc::default()).collect();
-        Self { link, runtime, seats, next: AtomicUsize::new(0) }
+        let seats = (0..count.max(1)).map(|_| Seat::default()).collect();
+        Self { seats: Arc::new(Seats { link, seats, next: AtomicUsize::new(0) }), runtime }
     }
 
-    /// The rows of a query, from a server that has every commit that was acknowledged before.
-    pub(crate) async fn rows(
-        &self,
-        operation: &'static str,
-        query: &Query,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>> {
-        let seat = &self.seats[self.next.fetch_add(1, Ordering::Relaxed) % self.seats.len()];
-        let mut deadline = None;
-        loop {
-            self.link.check_open(operation)?;
-            let reader = match seat.current(&self.link) {
-                Some(reader) => reader,
-                None => {
-                    let deadline = *deadline.get_or_insert_with(|| self.link.deadline());
-                    self.seat_one(seat, deadline).await?
-                }
-            };
-            match reader.connection.rows(query, parameters).await {
-                Ok(rows) => return Ok(rows),
-                Err(source) if is_lost(&source) => {
-                    tracing::info!(error = describe(&source), "a read's answer was lost");
-                    seat.leave(&reader);
-                    let deadline = *deadline.get_or_insert_with(|| self.link.deadline());
-                    if Instant::now() > deadline {
-                        return Err(engine(operation, source));
-                    }
-                }
-                Err(source) => {
-                    if reader.connection.is_ended_by(&source) {
-                        seat.leave(&reader);
-                    }
-                    return Err(engine(operation, source));
-                }
-            }
-        }
-    }
-
-    /// Makes a reader, as a task of the store's own runtime, since it needs its clock.
-    async fn seat_one(&self, seat: &Arc<Seat>, deadline: Instant) -> Result<Arc<Reader>> {
-        let (seat, link) = (Arc::clone(seat), Arc::clone(&self.link));
-        let made = self.runtime.spawn(async move {
-            let _making = seat.making.lock().await;
-            if let Some(reader) = seat.current(&link) {
-                return Ok(reader);
-            }
-            let reader = Arc::new(attach(&link, deadline).await?);
-            seat.take(Some(Arc::clone(&reader)));
-            // If the store was closed meanwhile, nobody else would end it.
-            link.check_open("read").inspect_err(|_| seat.take(None))?;
-            Ok(reader)
-        });
-        made.await.unwrap_or_else(|_| Err(error(ErrorKind::Closed, "read", "the store was closed")))
+    /// The rows that a request finds, on a server that has every commit that was acknowledged
+    /// before.
+    ///
+    /// A task of the store's own runtime reads them: it needs its clock, must not stop others on
+    /// the same connection when nobody polls it, and is not to spend its caller's budget of
+    /// cooperative scheduling, which blocks a caller that has none left.
+    pub(crate) async fn read(&self, operation: &'static str, request: Request) -> Result<Found> {
+        let seats = Arc::clone(&self.seats);
+        let read = self.runtime.spawn(async move { seats.read(operation, &request).await });
+        unconstrained(read)
+            .await
+            .unwrap_or_else(|_| Err(error(ErrorKind::Closed, operation, "the store was closed")))
     }
 
     /// Ends all connections once the reads on them are done.
     pub(crate) fn close(&self) {
-        self.seats.iter().for_each(|seat| seat.take(None));
+        self.seats.seats.iter().for_each(|seat| seat.take(None));
+    }
+}
+
+impl Seats {
+    async fn read(&self, operation: &'static str, request: &Request) -> Result<Found> {
+        let Self { link, seats, next } = self;
+        let seat = &seats[next.fetch_add(1, Ordering::Relaxed) % seats.len()];
+        let expected = Standing::expected(link);
+        let mut deadline = None;
+        loop {
+            link.check_open(operation)?;
+            let reader = match seat.current(link) {
+                Some(reader) => reader,
+                None => {
+                    seat.seat_one(link, *deadline.get_or_insert_with(|| link.deadline())).await?
+                }
+            };
+            let failure = match request.send(link, &reader.connection).await {
+                Ok(rows) => match Standing::of(&rows)? {
+                    Some(found) if found.has(&expected) => return Ok(without_nothing(rows)),
+                    _ => None,
+                },
+                Err(source) if reader.connection.is_ended_by(&source) => Some(source),
+                Err(source) => return Err(engine(operation, source)),
+            };
+            seat.leave(&reader);
+            if Instant::now() > *deadline.get_or_insert_with(|| link.deadline()) {
+                return Err(failure.map_or_else(behind, |source| engine(operation, source)));
+            }
+            if let Some(source) = failure {
+                tracing::info!(error = describe(&source), "a read's answer was lost");
+            }
+        }
+    }
+}
+
+/// How far a server is.
+#[derive(Clone, Copy)]
+struct Standing {
+    epoch: i64,
+    sequence: i64,
+}
+
+impl Standing {
+    /// What a read that begins now has to see.
+    fn expected(link: &Link) -> Self {
+        // In this order: an epoch of later than the sequence asks for too little, if anything.
+        let sequence = link.lease.acknowledged();
+        Self { epoch: link.lease.epoch(), sequence }
+    }
+
+    fn of(rows: &[Row]) -> Result<Option<Self>> {
+        let read = |row: &Row| Ok(Self { epoch: row.try_get(0)?, sequence: row.try_get(1)? });
+        rows.first().map(read).transpose().map_err(|source| engine("read", source))
+    }
+
+    fn has(&self, expected: &Self) -> bool {
+        self.epoch >= expected.epoch && self.sequence >= expected.sequence
+    }
+}
+
+fn without_nothing(mut rows: Vec<Row>) -> Found {
+    let nothing = |row: &Row| matches!(row.try_get::<_, Option<&str>>(FOUND), Ok(None));
+    if rows.first().is_some_and(nothing) {
+        rows.clear();
+    }
+    rows
+}
+
+fn behind() -> kvstore_core::Error {
+    let message = "no server has what this store has committed";
+    error(ErrorKind::Unavailable, "read", message)
+}
+
+impl Request {
+    async fn send(&self, link: &Link, connection: &Connection) -> Answer<Vec<Row>> {
+        let queries = &link.queries;
+        match self {
+            Self::Get(id) => {
+                let names: [&(dyn ToSql + Sync); 3] = [&id.primary(), &id.secondary(), &id.key()];
+                connection.rows(&queries.get, &names).await
+            }
+            Self::Page { namespace, after: (created, key), limit, values } => {
+                let query = if *values { &queries.page_values } else { &queries.page_keys };
+                let (primary, secondary) = (namespace.primary(), namespace.secondary());
+                let position: [&(dyn ToSql + Sync); 5] =
+                    [&primary, &secondary, created, key, limit];
+                connection.rows(query, &position).await
+            }
+            Self::ListAll => connection.rows(&queries.list_all, &[]).await,
+        }
     }
 }
 
 impl Seat {
     fn current(&self, link: &Link) -> Option<Arc<Reader>> {
         let reader = self.reader.read().unwrap_or_else(PoisonError::into_inner);
-        let usable =
-            |reader: &&Arc<Reader>| reader.epoch == link.lease.epoch() && !reader.is_closed();
+        let usable = |reader: &&Arc<Reader>| {
+            reader.epoch == link.lease.epoch() && !reader.connection.is_closed()
+        };
         reader.as_ref().filter(usable).cloned()
+    }
+
+    async fn seat_one(&self, link: &Link, deadline: Instant) -> Result<Arc<Reader>> {
+        let _making = self.making.lock().await;
+        if let Some(reader) = self.current(link) {
+            return Ok(reader);
+        }
+        let reader = Arc::new(attach(link, deadline).await?);
+        self.take(Some(Arc::clone(&reader)));
+        // If the store was closed meanwhile, nobody else would end it.
+        link.check_open("read").inspect_err(|_| self.take(None))?;
+        Ok(reader)
     }
 
     fn take(&self, reader: Option<Arc<Reader>>) {
@@ -129,36 +220,31 @@ impl Seat {
     }
 }
 
-impl Reader {
-    fn is_closed(&self) -> bool {
-        self.connection.is_closed()
-    }
-}
-
 /// Connects, and renews the lease on the new connection: as a commit, it waits for the standbys, so
 /// whatever is read later has reached them too.
 async fn attach(link: &Link, deadline: Instant) -> Result<Reader> {
     loop {
         let connection = link.connector.connect(deadline).await?;
-        let acknowledged = link.lease.acknowledged();
+        let expected = Standing::expected(link);
         let answer = link.lease.attach(&connection, &link.queries);
         match patiently("attach a reader", &connection, answer).await {
-            Ok(Some((epoch, sequence))) => {
-                if sequence < acknowledged && epoch >= link.lease.epoch() {
+            Ok(Some((epoch, sequence, replicated))) => {
+                // A primary that the writer has left has an older epoch. A newer one is the
+                // writer's too, who has not had the answer yet.
+                let found = Standing { epoch, sequence };
+                if found.has(&expected) && replicated {
+                    return Ok(Reader { connection, epoch: expected.epoch });
+                }
+                if epoch >= expected.epoch && sequence < expected.sequence {
                     return Err(link.lease.history_lost(sequence, &connection.info.host));
                 }
-                if epoch == link.lease.epoch() && !connection.was_unreplicated() {
-                    return Ok(Reader { connection, epoch });
-                }
-                // The writer is connecting anew, or this is a primary that it has left.
             }
             Ok(None) => return Err(link.lease.fenced(&connection, &link.queries).await),
             Err(source) if !is_lost(&source) => return Err(engine("read", source)),
             Err(_) => {}
         }
         if Instant::now() > deadline {
-            let message = "no server has what this store has committed";
-            return Err(error(ErrorKind::Unavailable, "read", message));
+            return Err(behind());
         }
         sleep(PAUSE).await;
     }

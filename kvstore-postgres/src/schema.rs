@@ -19,6 +19,8 @@ struct Found {
     comment: Option<String>,
     /// `name type`, in the order of names.
     columns: Vec<String>,
+    /// Whether a crash of the server leaves it as it is.
+    logged: bool,
 }
 
 /// Makes sure that the tables are there and ours to use, and gives the largest creation number that
@@ -87,6 +89,10 @@ fn check_data(found: &Found, table: &Table) -> Result<()> {
         "sort_order bigint",
         "value bytea",
     ];
+    if !found.logged {
+        let reason = "it is UNLOGGED or temporary, and a crash of the server empties it";
+        return Err(foreign(&table.data, reason));
+    }
     if found.columns == columns {
         return Ok(());
     }
@@ -103,10 +109,13 @@ async fn find(connection: &Connection, name: &str) -> Answer<Option<Found>> {
         SELECT obj_description(relation, 'pg_class'),
             ARRAY(SELECT attname || ' ' || format_type(atttypid, atttypmod) FROM pg_attribute
                 WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
-                ORDER BY attname COLLATE \"C\")
+                ORDER BY attname COLLATE \"C\"),
+            EXISTS (SELECT FROM pg_class WHERE oid = relation AND relpersistence = 'p')
         FROM to_regclass($1) AS relation WHERE relation IS NOT NULL";
     let rows = typed(connection, sql, name).await?;
-    let read = |row: &Row| Ok(Found { comment: row.try_get(0)?, columns: row.try_get(1)? });
+    let read = |row: &Row| {
+        Ok(Found { comment: row.try_get(0)?, columns: row.try_get(1)?, logged: row.try_get(2)? })
+    };
     rows.first().map(read).transpose()
 }
 

@@ -1,9 +1,11 @@
 //! Commits: one statement each, and what becomes of one whose answer was lost.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use kvstore_core::{Error, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::types::ToSql;
 
 use crate::connection::{Answer, Connection, patiently};
@@ -21,6 +23,9 @@ pub(crate) struct Writer {
     created: i64,
 }
 
+/// Between two tries to go on with a server that lets us in and no further.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// What became of a commit whose answer was lost.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -30,9 +35,15 @@ enum Fate {
 
 impl Writer {
     /// A writer under a lease that was just taken.
-    pub(crate) fn new(link: Arc<Link>, connection: Connection, grant: Grant, created: i64) -> Self {
+    pub(crate) fn new(
+        link: Arc<Link>,
+        connection: Connection,
+        grant: &Grant,
+        created: i64,
+    ) -> Self {
         link.lease.acknowledge(grant.sequence);
         link.lease.set_epoch(grant.epoch);
+        link.created.store(created, Ordering::Relaxed);
         Self { link, connection: Some(connection), created }
     }
 
@@ -53,7 +64,8 @@ impl Writer {
         loop {
             let connected = self.connected(sequence, &mut deadline).await;
             match connected.map_err(|error| if in_doubt { doubt(error) } else { error })? {
-                Fate::Committed => break,
+                Fate::Committed if in_doubt => break,
+                Fate::Committed => return Err(not_ours(sequence)),
                 Fate::NotThere => in_doubt = false,
             }
             // `connected` leaves one.
@@ -64,25 +76,23 @@ impl Writer {
             }
             let answer = patiently("commit", connection, group.send(&link, connection, sequence));
             match answer.await {
-                // Its own commit may be the one that the server did not replicate.
-                Ok(true) if !connection.was_unreplicated() => break,
-                Ok(true) => in_doubt = true,
-                Ok(false) => return Err(link.lease.fenced(connection, &link.queries).await),
-                Err(source) if is_lost(&source) => {
+                Ok(Passed::Durably) => break,
+                Ok(Passed::Locally) => in_doubt = true,
+                // Another owner, another server behind a pooler, or an answer of our own that came
+                // late: the next connection tells.
+                Ok(Passed::Not) => {}
+                Err(source) if connection.is_ended_by(&source) => {
                     tracing::info!(error = describe(&source), "a commit's answer was lost");
                     in_doubt = true;
                 }
-                Err(source) => {
-                    if connection.is_ended_by(&source) {
-                        self.connection = None;
-                    }
-                    return Err(engine("commit", source));
-                }
+                // The server refused it, and the session goes on.
+                Err(source) => return Err(engine("commit", source)),
             }
             self.connection = None;
             deadline.get_or_insert_with(|| link.deadline());
         }
         self.created = group.created;
+        link.created.store(group.created, Ordering::Relaxed);
         link.lease.acknowledge(sequence);
         Ok(())
     }
@@ -103,12 +113,16 @@ impl Writer {
             let grant = match patiently("reclaim the lease", &connection, reclaim).await {
                 Ok(Some(grant)) => grant,
                 Ok(None) => return Err(link.lease.fenced(&connection, &link.queries).await),
-                Err(source) if is_lost(&source) && Instant::now() < deadline => continue,
+                Err(source) if is_lost(&source) && Instant::now() < deadline => {
+                    sleep(PAUSE).await;
+                    continue;
+                }
                 Err(source) => return Err(engine("commit", source)),
             };
-            // What it shows is not known to have reached the standbys.
-            if connection.was_unreplicated() {
+            // What it shows may not have reached the standbys.
+            if !grant.replicated {
                 if Instant::now() < deadline {
+                    sleep(PAUSE).await;
                     continue;
                 }
                 let message = "somebody cancels what waits for the standbys";
@@ -138,6 +152,15 @@ fn doubt(cause: Error) -> Error {
         cause.message()
     );
     error(ErrorKind::InDoubt, "commit", message).with_source(cause)
+}
+
+/// The server has a commit of this number that was never sent.
+fn not_ours(sequence: i64) -> Error {
+    let message = format!(
+        "the server has a commit number {sequence} that this store did not send; somebody writes to \
+         the fence's table: reopen the store"
+    );
+    error(ErrorKind::InDoubt, "commit", message)
 }
 
 /// Bytes of one statement: PostgreSQL takes messages of less than 1 GiB.
@@ -213,8 +236,7 @@ impl<'a> Group<'a> {
         Ok(group)
     }
 
-    /// Whether the fence let it through.
-    async fn send(&self, link: &Link, connection: &Connection, sequence: i64) -> Answer<bool> {
+    async fn send(&self, link: &Link, connection: &Connection, sequence: i64) -> Answer<Passed> {
         let Self { removed, put, values, numbers, renewed, created } = self;
         let epoch = link.lease.epoch();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&sequence, &epoch, created];
@@ -232,8 +254,21 @@ impl<'a> Group<'a> {
             parameters.extend([values as _, numbers as _, renewed as &(dyn ToSql + Sync)]);
             &link.queries.commit
         };
-        Ok(!connection.rows(query, &parameters).await?.is_empty())
+        let (rows, replicated) = connection.commit(query, &parameters).await?;
+        Ok(match rows.is_empty() {
+            true => Passed::Not,
+            false if replicated => Passed::Durably,
+            false => Passed::Locally,
+        })
     }
+}
+
+/// Whether the fence let a commit through.
+enum Passed {
+    Durably,
+    /// It is committed, but somebody cancelled the wait for the standbys.
+    Locally,
+    Not,
 }
 
 fn check_lengths(mutations: &[Mutation]) -> Result<()> {

@@ -133,6 +133,41 @@ fn the_primary_stands_still_and_a_standby_is_promoted() {
     cluster.kill(0).unwrap();
 }
 
+/// Whoever waits for the lease follows the primary, too.
+#[test]
+fn the_passive_one_follows_the_primary() {
+    let builder = Cluster::builder(1).synchronous("ANY 1 (node0, node1)");
+    let Some(mut cluster) = or_skip(builder.start()) else { return };
+    let place = place(&cluster);
+    let options = place.options().lease(Duration::from_secs(1));
+    let first = open(&options);
+    first.put_blocking(&id("k"), "first").unwrap();
+    let (opened, passive) = std::sync::mpsc::channel();
+    let waiting = options.wait(kvstore_postgres::Wait::Forever);
+    std::thread::spawn(move || opened.send(open(&waiting)));
+    // Beside the two of the first, whose put needs no reader.
+    let sessions = format!("SELECT count(*) = 3 FROM {}", place.sessions());
+    while cluster.primary().query(&sessions).unwrap() != "t" {}
+    cluster.members()[0].pause().unwrap();
+    cluster.promote(1).unwrap();
+    cluster.primary().execute("ALTER SYSTEM SET synchronous_standby_names = ''").unwrap();
+    cluster.primary().reload().unwrap();
+    // The active one follows as well, if the lease does not run out before; here it may not.
+    let in_flight = first.put(&id("k"), "second");
+    let first_on = in_flight.wait().map_err(|error| error.kind());
+    if first_on.is_ok() {
+        first.close_blocking().unwrap();
+    }
+    let second = passive.recv_timeout(support::load::PATIENCE).expect("it takes over");
+    let value = second.get_blocking(&id("k")).unwrap().unwrap();
+    match first_on {
+        Ok(()) => assert_eq!(value, b"second"),
+        Err(kind) => assert_eq!((kind, &value[..]), (ErrorKind::Fenced, &b"first"[..])),
+    }
+    drop(second);
+    cluster.kill(0).unwrap();
+}
+
 /// The same place, by the other members' URL.
 fn place_without(cluster: &Cluster, member: usize, place: &Place) -> PostgresOptions {
     let others = cluster.urls().into_iter().enumerate().find(|(at, _)| *at != member);

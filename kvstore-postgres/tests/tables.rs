@@ -68,6 +68,30 @@ fn ldk_nodes_table_goes_back_and_forth() {
     assert_eq!(place.query("SELECT obj_description('ldk_data'::regclass, 'pg_class')"), "1");
 }
 
+/// A number that a removed entry had is not given again, since a page token may name it; and what
+/// ldk-node draws stays above, also if we only looked.
+#[test]
+fn numbers_only_go_up() {
+    let Some(place) = Place::of_ldk_node() else { return };
+    let newest = |store: &Store<PostgresBackend>| {
+        let entries = store.list_all_blocking().unwrap();
+        entries.iter().map(|entry| entry.created).max().unwrap_or(0)
+    };
+    let store = open(&place.options());
+    store.put_blocking(&id("removed"), "1").unwrap();
+    let removed = newest(&store);
+    store.remove_blocking(&id("removed")).unwrap();
+    store.close_blocking().unwrap();
+    let store = open(&place.options());
+    store.put_blocking(&id("kept"), "1").unwrap();
+    assert!(newest(&store) > removed);
+    store.close_blocking().unwrap();
+    (0..20).for_each(|at| ldk_node_writes(&place, &format!("theirs-{at}"), "2"));
+    open(&place.options()).close_blocking().unwrap();
+    ldk_node_writes(&place, "last", "3");
+    assert!(place.query(LDK_NODES_PAGE).starts_with("last|3\ntheirs-19|2\n"));
+}
+
 /// Before it had a sequence, ldk-node numbered by itself, and an update could leave a zero.
 #[test]
 fn a_table_without_a_sequence_is_numbered_too() {
@@ -93,6 +117,7 @@ fn what_is_not_ours_is_refused_and_not_changed() {
             "ALTER TABLE ldk_data RENAME bytes TO value",
             "columns",
         ),
+        ("ALTER TABLE ldk_data SET UNLOGGED", "ALTER TABLE ldk_data SET LOGGED", "UNLOGGED"),
         ("CREATE TABLE ldk_data_lease ()", "DROP TABLE ldk_data_lease", "ldk_data_lease"),
     ] {
         place.query(change);
@@ -204,6 +229,23 @@ fn nothing_scans_the_table() {
     let openings = 2;
     let found: u64 = place.query(scans).parse().unwrap();
     assert!(found <= openings, "{found} scans");
+}
+
+/// Nobody waits for the server's own turn.
+#[test]
+fn a_table_that_grew_is_counted() {
+    let Some(place) = Place::plain() else { return };
+    let store = open(&place.options().renewal(std::time::Duration::from_millis(100)));
+    let tickets: Vec<_> = (0..2000).map(|at| store.put(&id(&at.to_string()), "v")).collect();
+    tickets.into_iter().for_each(|ticket| ticket.wait().unwrap());
+    let counted = "SELECT reltuples >= 1000 FROM pg_class WHERE oid = 'ldk_data'::regclass";
+    for _ in 0..1500 {
+        if place.query(counted) == "t" {
+            return store.close_blocking().unwrap();
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    panic!("it is not counted");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use futures_lite::future::{block_on, poll_once};
 use kvstore_core::{Backend, ErrorKind, QueueOptions, Store};
 
 use crate::Fixture;
-use crate::support::{FinishOnDrop, Pace, controlled, keep_busy, key, keys, within_patience};
+use crate::support::{
+    FinishOnDrop, Pace, controlled, keep_busy, key, keys, namespace, within_patience,
+};
 
 /// O1 Order is fixed by the *call* that submits, not by when a future is polled or completes.
 pub fn o1_the_call_fixes_the_order<F: Fixture>() {
@@ -167,6 +169,21 @@ pub fn o7_any_thread_and_any_runtime<F: Fixture>() {
     for run in runs {
         within_patience("a caller", move || run.join()).unwrap();
     }
+    let alone = store.clone();
+    within_patience("a task that does not yield", move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
+        // More than Tokio lets a task do before it has to yield, which these calls cannot.
+        let task = async move {
+            for round in 0..150_u8 {
+                alone
+                    .put_blocking(&crate::support::id("o7", "multi", "waited"), [round].to_vec())?;
+                alone.list_blocking(&namespace("o7", "multi"))?;
+            }
+            Ok::<(), kvstore_core::Error>(())
+        };
+        runtime.unwrap().block_on(async { tokio::spawn(task).await.unwrap() })
+    })
+    .unwrap();
     let mut counts = BTreeMap::new();
     for entry in store.list_all_blocking().unwrap() {
         *counts.entry(entry.id.secondary().to_owned()).or_insert(0) += 1;
