@@ -1,6 +1,6 @@
 //! Medians and their ratios.
 
-use crate::Measured;
+use crate::{Done, Measured};
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,33 +14,36 @@ pub struct Filter {
     only: String,
 }
 
+impl Filter {
+    /// Whether a contestant has turns at all.
+    pub fn takes(&self, contestant: &str) -> bool {
+        contestant.starts_with(&self.only)
+    }
+}
+
 /// Figures of one workload, by contestant.
 pub struct Report {
     title: String,
     filter: Filter,
-    figures: Vec<(&'static str, Vec<f64>)>,
+    figures: Vec<(String, Vec<f64>)>,
 }
 
 impl Report {
-    /// Takes the figures of contestants that pass the filter, if the workload does.
-    pub fn new(title: String, filter: &Filter) -> Self {
-        Self { title, filter: filter.clone(), figures: Vec::new() }
+    /// Takes the figures of contestants that pass the filter; `None` if the workload does not.
+    pub fn new(title: String, filter: &Filter) -> Option<Self> {
+        let filter = filter.clone();
+        title.starts_with(&filter.workload).then(|| Self { title, filter, figures: Vec::new() })
     }
 
     /// Lets a contestant have its turn.
-    pub fn add(
-        &mut self,
-        contestant: &'static str,
-        measure: impl FnOnce() -> Measured,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let Filter { workload, only } = &self.filter;
-        if !self.title.starts_with(workload) || !contestant.starts_with(only) {
+    pub fn add(&mut self, contestant: &str, measure: impl FnOnce() -> Measured) -> Done {
+        if !self.filter.takes(contestant) {
             return Ok(());
         }
         let figure = measure()?;
-        match self.figures.iter_mut().find(|(name, _)| *name == contestant) {
+        match self.figures.iter_mut().find(|(name, _)| name == contestant) {
             Some((_, figures)) => figures.push(figure),
-            None => self.figures.push((contestant, vec![figure])),
+            None => self.figures.push((contestant.into(), vec![figure])),
         }
         Ok(())
     }
@@ -51,19 +54,23 @@ impl Report {
             return;
         }
         println!("\n{}", self.title);
-        print!("{:<20} {:>10}", "", "writes/s");
-        references.iter().for_each(|name| print!(" {:>18}", format!("to {name}")));
+        let width = self.figures.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        print!("{:<width$} {:>10}", "", "per second");
+        references.iter().for_each(|name| print!(" to {name}"));
         println!();
         for (name, _) in &self.figures {
             let own = self.median(name);
-            print!("{name:<20} {own:>10.0}");
-            references.iter().for_each(|other| print!(" {:>18.2}", own / self.median(other)));
+            print!("{name:<width$} {own:>10.0}");
+            for other in references {
+                let ratio = own / self.median(other);
+                print!(" {ratio:>width$.2}", width = "to ".len() + other.len());
+            }
             println!();
         }
     }
 
     fn median(&self, contestant: &str) -> f64 {
-        let figures = self.figures.iter().find(|(name, _)| *name == contestant);
+        let figures = self.figures.iter().find(|(name, _)| name == contestant);
         let mut figures = figures.map(|(_, figures)| figures.clone()).unwrap_or_default();
         figures.sort_by(f64::total_cmp);
         figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
