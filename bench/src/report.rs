@@ -9,15 +9,15 @@ pub struct Filter {
     /// writers, a burst`.
     #[arg(long, default_value = "")]
     workload: String,
-    /// Measure only contestants whose name begins like this, for profiles.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Measure only contestants whose name begins like this; may be given several times.
+    #[arg(long)]
+    only: Vec<String>,
 }
 
 impl Filter {
     /// Whether a contestant has turns at all.
     pub fn takes(&self, contestant: &str) -> bool {
-        contestant.starts_with(&self.only)
+        self.only.is_empty() || self.only.iter().any(|only| contestant.starts_with(only))
     }
 }
 

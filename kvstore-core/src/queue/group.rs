@@ -29,6 +29,11 @@ impl Group {
         Self { submissions }
     }
 
+    /// How many submissions it has.
+    pub(super) fn len(&self) -> usize {
+        self.submissions.len()
+    }
+
     /// Commits the group as one, or its members one by one if only some are at fault.
     pub(super) fn commit(self, mut commit: impl FnMut(&[Mutation]) -> Result<()>) -> Outcome {
         let mut outcome = Outcome {

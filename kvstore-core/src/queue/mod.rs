@@ -17,6 +17,7 @@ pub(crate) use worker::{Shared, spawn};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use crate::{Batch, EntryId, Error, ErrorKind, Mutation, Result};
@@ -107,6 +108,21 @@ impl Queue {
             self.work.notify_one();
         }
         Ok(())
+    }
+
+    /// Lets those whose group of this many members was just answered submit again, so that one group
+    /// takes all of them and not the first few. It only gives the processor away, and only while
+    /// that brings more; it does not wait.
+    fn gather(&self, members: usize) {
+        let mut before = None;
+        while members > 1 {
+            let waiting = self.lock().waiting();
+            if waiting >= members || before == Some(waiting) {
+                return;
+            }
+            before = Some(waiting);
+            thread::yield_now();
+        }
     }
 
     /// Waits for the next group that is due; `None` once the queue is closed and empty.

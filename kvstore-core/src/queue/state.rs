@@ -116,6 +116,11 @@ impl State {
         self.waiting.push_back(submission);
     }
 
+    /// How many submissions wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn has_lazy(&self) -> bool {
         self.lazy_deadline.is_some()
     }

@@ -53,7 +53,9 @@ impl<B: Backend> Shared<B> {
 
     fn run(&self) {
         while let Some(group) = self.queue.next_group() {
+            let members = group.len();
             self.commit_group(group);
+            self.queue.gather(members);
         }
         let close = AssertUnwindSafe(|| block_on(self.backend.close()));
         let result = catch_unwind(close).unwrap_or_else(|_| {
