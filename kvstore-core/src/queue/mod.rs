@@ -114,8 +114,11 @@ impl Queue {
     /// takes all of them and not the first few. It only gives the processor away, and only while
     /// that brings more; it does not wait.
     fn gather(&self, members: usize) {
+        if members == 1 {
+            return;
+        }
         let mut before = None;
-        while members > 1 {
+        loop {
             let waiting = self.lock().waiting();
             if waiting >= members || before == Some(waiting) {
                 return;
