@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
-use crate::connection::{Answer, Connection, unless_elsewhere};
+use crate::connection::{Answer, Connection};
+use crate::connector::unless_elsewhere;
 use crate::error::{engine, error, is_lost, named};
 use crate::keeper::Keeper;
 use crate::lease::{Grant, Holder};

@@ -2,6 +2,7 @@
 
 mod backend;
 mod connection;
+mod connector;
 mod error;
 mod keeper;
 mod lease;
@@ -11,11 +12,13 @@ mod options;
 mod queries;
 mod readers;
 mod schema;
+mod server;
 mod table;
 mod tls;
+mod url;
 mod writer;
 
 pub use backend::PostgresBackend;
-pub use connection::ServerInfo;
 pub use options::{PostgresOptions, SynchronousCommit, Wait};
+pub use server::ServerInfo;
 pub use tls::{RootCertificates, TlsMode};

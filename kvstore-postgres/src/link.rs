@@ -7,7 +7,7 @@ use kvstore_core::{ErrorKind, Result};
 use tokio::time::Instant;
 
 use crate::PostgresOptions;
-use crate::connection::Connector;
+use crate::connector::Connector;
 use crate::error::error;
 use crate::lease::Lease;
 use crate::lock;

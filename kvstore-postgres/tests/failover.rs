@@ -64,22 +64,25 @@ fn the_standby_is_down() {
     load.stop_and_check();
 }
 
-/// A standby that did not have everything is promoted: what was acknowledged is gone, and the store
-/// says so and stops.
-#[test]
-fn acknowledged_commits_are_gone() {
-    let Some(mut cluster) = or_skip(Cluster::start(1)) else { return };
+/// A store on a cluster that lost its last commits, since a standby was promoted that was away.
+fn after_a_loss(values: &[&'static str]) -> Option<(Cluster, Place, Store<PostgresBackend>)> {
+    let mut cluster = or_skip(Cluster::start(1))?;
     let place = place(&cluster);
     let store = open(&place.options());
     store.put_blocking(&id("k"), "kept").unwrap();
     cluster.wait_until_replayed(1).unwrap();
     cluster.member_mut(1).stop(Stop::Fast).unwrap();
-    for lost in ["lost", "lost too"] {
-        store.put_blocking(&id("k"), lost).unwrap();
-    }
+    values.iter().for_each(|lost| store.put_blocking(&id("k"), *lost).unwrap());
     cluster.kill(0).unwrap();
     cluster.member_mut(1).start_again().unwrap();
     cluster.promote(1).unwrap();
+    Some((cluster, place, store))
+}
+
+/// What was acknowledged is gone, and the store says so and stops.
+#[test]
+fn acknowledged_commits_are_gone() {
+    let Some((cluster, place, store)) = after_a_loss(&["lost", "lost too"]) else { return };
     let error = store.put_blocking(&id("k"), "later").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HistoryLost, "{error}");
     assert!(error.message().contains("2 acknowledged commits are gone"), "{error}");
@@ -90,16 +93,7 @@ fn acknowledged_commits_are_gone() {
 /// Reads notice it too, before anything is written.
 #[test]
 fn reads_do_not_show_a_history_that_lost_commits() {
-    let Some(mut cluster) = or_skip(Cluster::start(1)) else { return };
-    let place = place(&cluster);
-    let store = open(&place.options());
-    store.put_blocking(&id("k"), "kept").unwrap();
-    cluster.wait_until_replayed(1).unwrap();
-    cluster.member_mut(1).stop(Stop::Fast).unwrap();
-    store.put_blocking(&id("k"), "lost").unwrap();
-    cluster.kill(0).unwrap();
-    cluster.member_mut(1).start_again().unwrap();
-    cluster.promote(1).unwrap();
+    let Some((_cluster, _place, store)) = after_a_loss(&["lost"]) else { return };
     let error = store.get_blocking(&id("k")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HistoryLost, "{error}");
     let error = store.put_blocking(&id("k"), "later").unwrap_err();
