@@ -111,7 +111,8 @@ impl Renewal {
         if created < self.analyzed.saturating_mul(2).saturating_add(ANALYZE_FROM) {
             return;
         }
-        let analyze = format!("ANALYZE {}", self.link.table.data);
+        // Not behind a vacuum: the lease would run out meanwhile.
+        let analyze = format!("ANALYZE (SKIP_LOCKED) {}", self.link.table.data);
         match timeout(self.link.renewal, connection.client().batch_execute(&analyze)).await {
             Ok(Ok(())) => self.analyzed = created,
             Ok(Err(error)) => tracing::debug!(error = describe(&error), "no statistics"),
