@@ -129,8 +129,11 @@ impl Writer {
                 return Err(error(ErrorKind::Unavailable, "commit", message));
             }
             let acknowledged = link.lease.acknowledged();
-            if grant.sequence < acknowledged || grant.sequence > sequence {
+            if grant.sequence < acknowledged {
                 return Err(link.lease.history_lost(grant.sequence, &connection.info.host));
+            }
+            if grant.sequence > sequence {
+                return Err(not_ours(grant.sequence));
             }
             let fate = if grant.sequence == sequence { Fate::Committed } else { Fate::NotThere };
             tracing::info!(host = connection.info.host, epoch = grant.epoch, "connected again");

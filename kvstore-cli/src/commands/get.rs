@@ -19,7 +19,7 @@ use crate::output::Output;
   kvstore get sqlite:node.sqlite manager > manager.bin
   kvstore get sqlite:node.sqlite monitors/some_channel -o monitor.bin")]
 pub struct Arguments {
-    /// The store, as sqlite:PATH or fs:PATH.
+    /// The store, as sqlite:PATH, fs:PATH or postgres://….
     url: String,
     /// KEY, PRIMARY/KEY or PRIMARY/SECONDARY/KEY.
     #[arg(value_parser = name::entry)]

@@ -17,7 +17,7 @@ use crate::output::Output;
   kvstore ls sqlite:node.sqlite monitors/         the monitors, without sub-namespaces
   kvstore ls --json sqlite:node.sqlite | jq .key")]
 pub struct Arguments {
-    /// The store, as sqlite:PATH or fs:PATH.
+    /// The store, as sqlite:PATH, fs:PATH or postgres://….
     url: String,
     /// PRIMARY for all its entries, PRIMARY/SECONDARY for one namespace.
     #[arg(value_parser = name::selection)]

@@ -17,7 +17,7 @@ use crate::name;
   kvstore put sqlite:node.sqlite notes/backup backup.bin
   date | kvstore put sqlite:node.sqlite notes/today")]
 pub struct Arguments {
-    /// The store, as sqlite:PATH or fs:PATH; it is created if there is none.
+    /// The store, as sqlite:PATH, fs:PATH or postgres://…; it is created if there is none.
     url: String,
     /// KEY, PRIMARY/KEY or PRIMARY/SECONDARY/KEY.
     #[arg(value_parser = name::entry)]

@@ -13,7 +13,7 @@ use crate::name;
   kvstore rm sqlite:node.sqlite notes/backup
   kvstore rm --lazy sqlite:node.sqlite monitor_updates/some_channel/7")]
 pub struct Arguments {
-    /// The store, as sqlite:PATH or fs:PATH.
+    /// The store, as sqlite:PATH, fs:PATH or postgres://….
     url: String,
     /// KEY, PRIMARY/KEY or PRIMARY/SECONDARY/KEY.
     #[arg(value_parser = name::entry)]

@@ -19,7 +19,7 @@ use crate::output::Output;
 
 Namespaces with the same primary name share a line, unless --all is given.")]
 pub struct Arguments {
-    /// The store, as sqlite:PATH or fs:PATH.
+    /// The store, as sqlite:PATH, fs:PATH or postgres://….
     url: String,
     /// Show every secondary namespace on a line of its own.
     #[arg(long)]
