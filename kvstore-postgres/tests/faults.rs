@@ -142,6 +142,27 @@ fn wait_until_gone(server: &Server, pids: &[i32]) {
     panic!("the sessions stay");
 }
 
+/// A pooler or proxy may lead to another server from one statement to the next, without a connection
+/// that breaks. Here the server's own commit is set back, as one would find it there.
+#[test]
+fn a_server_that_lacks_commits_is_not_believed() {
+    for reads in [true, false] {
+        let Some(place) = Place::plain() else { return };
+        let store = open(&place.options());
+        store.put_blocking(&id("k"), "first").unwrap();
+        store.put_blocking(&id("k"), "second").unwrap();
+        assert!(store.get_blocking(&id("k")).unwrap().is_some());
+        place.query("UPDATE ldk_data_fence SET seq = seq - 1");
+        let error = match reads {
+            true => store.get_blocking(&id("k")).unwrap_err(),
+            false => store.put_blocking(&id("k"), "third").unwrap_err(),
+        };
+        assert_eq!(error.kind(), ErrorKind::HistoryLost, "{error}");
+        let stored = place.query("SELECT convert_from(value, 'UTF8') FROM ldk_data");
+        assert_eq!(stored, "second");
+    }
+}
+
 /// Beyond the retry budget a commit that was never sent fails, and later ones go through.
 #[test]
 fn no_server_within_the_budget() {
