@@ -228,8 +228,8 @@ async fn attempt(link: &Link, connection: &Connection) -> Answer<Attempt> {
         Some(grant) if grant.replicated => Attempt::Won(grant),
         Some(_) => Attempt::Again,
         None => match Holder::ask(connection, &link.queries).await? {
-            Some(holder) => Attempt::Held(holder),
-            None => Attempt::Again,
+            Some(holder) if holder.holds => Attempt::Held(holder),
+            _ => Attempt::Again,
         },
     })
 }

@@ -65,16 +65,14 @@ impl Connector {
                     Err(_) => failures.add(Refusal::late(host, limit)),
                 }
             }
-            if let Some(connection) = left {
-                return Ok(connection);
-            }
             let now = Instant::now();
             if !failures.may_pass || now + pause >= deadline {
-                return Err(failures.into_error());
+                // Only where no other may come.
+                return left.ok_or_else(|| failures.into_error());
             }
             sleep(pause).await;
             pause = (pause * 2).min(longest);
-            limit = (limit * 2).min(self.connect_timeout * 16);
+            limit = limit.saturating_mul(2).min(self.connect_timeout.saturating_mul(16));
         }
     }
 
@@ -82,7 +80,11 @@ impl Connector {
     pub(crate) async fn connect_elsewhere(&self, than: &ServerInfo) -> Option<Connection> {
         for host in &self.hosts {
             match timeout(self.connect_timeout, self.try_host(host)).await {
-                Ok(Ok(connection)) if !connection.info.is(than) => return Some(connection),
+                Ok(Ok(connection))
+                    if !connection.info.is(than) && !self.was_left(&connection.info) =>
+                {
+                    return Some(connection);
+                }
                 _ => {}
             }
         }

@@ -14,6 +14,7 @@ use crate::connection::Connection;
 use crate::error::{describe, engine, error};
 use crate::link::Link;
 use crate::lock;
+use crate::server::ServerInfo;
 
 /// Handle of the task that renews the lease.
 pub(crate) struct Keeper {
@@ -34,6 +35,8 @@ impl Keeper {
         let mut renewal = Renewal {
             link,
             connection: None,
+            server: None,
+            marks: predecessor.iter().cloned().collect(),
             lock_holder: predecessor,
             locked: false,
             analyzed: 0,
@@ -56,6 +59,10 @@ impl Keeper {
 struct Renewal {
     link: Arc<Link>,
     connection: Option<Connection>,
+    /// The server that renewed last.
+    server: Option<ServerInfo>,
+    /// The marks of all sessions that may hold the lock for us.
+    marks: Vec<String>,
     /// The mark of the session that holds ldk-node's lock for us.
     lock_holder: Option<String>,
     /// Whether that session is the connection's, or there is no lock to take.
@@ -112,11 +119,18 @@ impl Renewal {
             return;
         }
         // Not behind a vacuum: the lease would run out meanwhile.
-        let analyze = format!("ANALYZE (SKIP_LOCKED) {}", self.link.table.data);
+        // Nor for long. One message is one transaction, after which the limit is gone.
+        let limit = (self.link.renewal / 2).as_millis().max(1);
+        let analyze = format!(
+            "SET LOCAL statement_timeout = {limit}; ANALYZE (SKIP_LOCKED) {}",
+            self.link.table.data
+        );
         match timeout(self.link.renewal, connection.client().batch_execute(&analyze)).await {
             Ok(Ok(())) => self.analyzed = created,
-            Ok(Err(error)) => tracing::debug!(error = describe(&error), "no statistics"),
-            // It goes on; whoever waits for the connection next waits for it.
+            Ok(Err(error)) => {
+                self.analyzed = created;
+                tracing::debug!(error = describe(&error), "no statistics");
+            }
             Err(_) => self.analyzed = created,
         }
     }
@@ -137,14 +151,44 @@ impl Renewal {
             return self.look_elsewhere().await;
         };
         match renewed {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(link.lease.fenced(connection, &link.queries).await),
+            Ok(Some(epoch)) if epoch >= link.lease.epoch() => {
+                let server = connection.info.clone();
+                self.follow(server);
+                Ok(())
+            }
+            // A primary that was left has an older epoch.
+            Ok(found) => {
+                let verdict = link.lease.fenced(connection, &link.queries).await;
+                if verdict.kind().poisons() && found.is_none() {
+                    if let Some(before) = self.server.take().filter(|one| !one.is(&connection.info))
+                    {
+                        // Whoever waits for the one before is to hear of it.
+                        link.connector.abandon(&before);
+                    }
+                    return Err(verdict);
+                }
+                link.connector.abandon(&connection.info);
+                self.connection = None;
+                let message = "the server that was found is a primary that was left";
+                Err(error(ErrorKind::Unavailable, "renew lease", message))
+            }
             Err(source) => {
                 if connection.is_ended_by(&source) {
                     self.connection = None;
                 }
                 Err(engine("renew lease", source))
             }
+        }
+    }
+
+    /// Another server renewed the lease than before, so that one is no primary any more, and what
+    /// still waits for it is to go on.
+    fn follow(&mut self, server: ServerInfo) {
+        if let Some(before) = self.server.replace(server.clone())
+            && !before.is(&server)
+        {
+            tracing::warn!(from = before.host, to = server.host, "following the new primary");
+            self.link.connector.abandon(&before);
         }
     }
 
@@ -156,12 +200,12 @@ impl Renewal {
 
     /// Takes ldk-node's lock for this connection.
     async fn lock(&mut self) -> Result<()> {
-        let Self { link, connection: Some(connection), lock_holder, .. } = self else {
+        let Self { link, connection: Some(connection), marks, .. } = self else {
             return Ok(());
         };
         let Some(key) = link.lock else { return Ok(()) };
         let length = link.lease.length();
-        let locked = lock::acquire(connection, key, lock_holder.as_deref(), length / 4);
+        let locked = lock::acquire(connection, key, marks, length / 4);
         match timeout(length, locked).await {
             Ok(Ok(held)) => {
                 self.lock_holder = Some(held.by);
@@ -204,21 +248,26 @@ impl Renewal {
         let holder = self.lock_holder.as_deref();
         let renewal = link.lease.renew(&other, &link.queries, holder);
         match timeout(link.renewal, renewal).await {
-            Ok(Ok(true)) => {
-                tracing::warn!(
-                    from = silent.host,
-                    to = other.info.host,
-                    "following the new primary"
-                );
+            Ok(Ok(Some(epoch))) if epoch >= link.lease.epoch() => {
+                let server = other.info.clone();
                 link.connector.abandon(&silent);
                 self.connection = None;
                 other.close().await;
+                self.follow(server);
                 Ok(())
             }
-            Ok(Ok(false)) => {
-                // Whoever waits for the silent one is to hear of it.
-                link.connector.abandon(&silent);
-                Err(link.lease.fenced(&other, &link.queries).await)
+            Ok(Ok(Some(_))) => {
+                link.connector.abandon(&other.info);
+                let message = format!("{} is a primary that was left", other.info.host);
+                Err(error(ErrorKind::Unavailable, "renew lease", message))
+            }
+            Ok(Ok(None)) => {
+                let verdict = link.lease.fenced(&other, &link.queries).await;
+                if verdict.kind().poisons() {
+                    // Whoever waits for the silent one is to hear of it.
+                    link.connector.abandon(&silent);
+                }
+                Err(verdict)
             }
             Ok(Err(source)) => Err(engine("renew lease", source)),
             Err(_) => {
@@ -237,12 +286,14 @@ impl Renewal {
         }
         let Self { link, connection: Some(connection), .. } = self else { return Ok(()) };
         let released = async {
-            link.lease.advance(&connection, &link.queries).await?;
-            // Before the lease: the next owner finds both free.
-            if let Some(key) = link.lock.filter(|_| self.locked) {
-                lock::release(&connection, key).await?;
-            }
-            link.lease.release(&connection, &link.queries).await
+            // Whatever becomes of the first two, the lease is given back.
+            let advanced = link.lease.advance(&connection, &link.queries).await;
+            let unlocked = match link.lock.filter(|_| self.locked) {
+                Some(key) => lock::release(&connection, key).await,
+                None => Ok(()),
+            };
+            link.lease.release(&connection, &link.queries).await?;
+            advanced.and(unlocked)
         };
         let released = released.await.map_err(|source| kept(&describe(&source)));
         connection.close().await;

@@ -51,7 +51,10 @@ pub(crate) struct Holder {
     process: String,
     owner: Option<String>,
     until: String,
-    pub(crate) remaining: Duration,
+    remaining: Duration,
+    epoch: i64,
+    /// Whether it was not given back.
+    pub(crate) holds: bool,
 }
 
 impl Lease {
@@ -94,18 +97,21 @@ impl Lease {
         connection: &Connection,
         queries: &Queries,
     ) -> Answer<Option<Grant>> {
-        grant(connection, &queries.reclaim, &[&self.session, &self.length]).await
+        let epoch = self.epoch();
+        grant(connection, &queries.reclaim, &[&self.session, &self.length, &epoch]).await
     }
 
-    /// Renews the lease and notes who holds ldk-node's lock; whether it is still ours.
+    /// Renews the lease and notes who holds ldk-node's lock; gives the server's epoch, or `None` if
+    /// the lease is not ours there.
     pub(crate) async fn renew(
         &self,
         connection: &Connection,
         queries: &Queries,
         lock_holder: Option<&str>,
-    ) -> Answer<bool> {
+    ) -> Answer<Option<i64>> {
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.session, &self.length, &lock_holder];
-        Ok(!connection.rows(&queries.renew, &parameters).await?.is_empty())
+        let rows = connection.rows(&queries.renew, &parameters).await?;
+        rows.first().map(|row| row.try_get(0)).transpose()
     }
 
     /// Renews the lease, and gives epoch and sequence of the server that did it, and whether that
@@ -160,10 +166,20 @@ impl Lease {
         lost.get_or_insert(reason).clone()
     }
 
-    /// Another owner has the lease. Asks who, if the server answers.
+    /// The lease is not ours on this server. Asks whose it is: an error that does not poison means
+    /// that this is a primary that was left, or does not answer, and says nothing of the lease.
     pub(crate) async fn fenced(&self, connection: &Connection, queries: &Queries) -> Error {
-        let holder = match timeout(self.length(), Holder::ask(connection, queries)).await {
-            Ok(Ok(Some(holder))) => format!("{} took it over", holder.describe()),
+        let asked = timeout(self.length(), Holder::ask(connection, queries)).await;
+        let Ok(Ok(holder)) = asked else {
+            let message = format!("{} does not tell whose the lease is", connection.info.host);
+            return error(ErrorKind::Unavailable, "commit", message);
+        };
+        let holder = match holder {
+            Some(holder) if holder.epoch < self.epoch() => {
+                let message = format!("{} is a primary that was left", connection.info.host);
+                return error(ErrorKind::Unavailable, "commit", message);
+            }
+            Some(holder) if holder.holds => format!("{} took it over", holder.describe()),
             _ => "another owner took it over, and has given it back".to_owned(),
         };
         let message = format!(
@@ -188,7 +204,7 @@ impl Lease {
 }
 
 impl Holder {
-    /// Who holds the lease, unless it was given back.
+    /// Who holds the lease, or held it last.
     pub(crate) async fn ask(connection: &Connection, queries: &Queries) -> Answer<Option<Self>> {
         let rows = connection.rows(&queries.holder, &[]).await?;
         let read = |row: &Row| {
@@ -198,6 +214,8 @@ impl Holder {
                 owner: row.try_get(1)?,
                 until: row.try_get(2)?,
                 remaining: Duration::from_millis(remaining.unsigned_abs()),
+                epoch: row.try_get(4)?,
+                holds: row.try_get(5)?,
             })
         };
         rows.first().map(read).transpose()

@@ -25,26 +25,28 @@ pub(crate) fn key(database: &str, table: &str) -> i64 {
 
 /// Takes the lock for this connection's session, and gives the session's mark.
 ///
-/// `predecessor` is the mark of the session that held it for the owner before: it may be there
-/// still, for its process stands still or its network is gone, and is ended then. If the session
-/// itself stands still, it goes on to hold the lock, which keeps an ldk-node away as well.
+/// `ours` are the marks of sessions that may hold it for us, or for the owner before: one may be
+/// there still, for its process stands still or its network is gone, and is ended then. If the
+/// session itself stands still, it goes on to hold the lock, which keeps an ldk-node away as well.
 ///
 /// # Errors
 /// `AlreadyOpen` if another program holds the lock.
 pub(crate) async fn acquire(
     connection: &Connection,
     key: i64,
-    predecessor: Option<&str>,
+    ours: &mut Vec<String>,
     patience: Duration,
 ) -> Result<Held> {
     let failed = |source| engine("open", source);
     let own = mark(connection).await.map_err(failed)?;
+    // Before it is asked for: the answer may be lost.
+    ours.push(own.clone());
     if try_lock(connection, key).await.map_err(failed)? {
         return Ok(Held { by: own, here: true });
     }
     let holder = Session::that_holds(connection, key).await.map_err(failed)?;
     if let Some(holder) = &holder {
-        if Some(holder.mark.as_str()) != predecessor {
+        if !ours.contains(&holder.mark) {
             return Err(holder.already_open());
         }
         holder.end(connection).await.map_err(failed)?;

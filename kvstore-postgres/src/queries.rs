@@ -24,7 +24,7 @@ pub(crate) const QUERIES: usize = 13;
 pub(crate) struct Queries {
     /// Session, lease in milliseconds, the owner's name if it has one, its process.
     pub(crate) acquire: Query,
-    /// Session, lease in milliseconds.
+    /// Session, lease in milliseconds, the largest epoch so far.
     pub(crate) reclaim: Query,
     /// Session, lease in milliseconds, who holds ldk-node's lock.
     pub(crate) renew: Query,
@@ -71,7 +71,7 @@ impl Queries {
         let fence = pass(table, durably);
         Self {
             acquire: query(acquire(table, durably), &[T::TEXT, T::INT8, T::TEXT, T::TEXT]),
-            reclaim: query(reclaim(table, durably), &[T::TEXT, T::INT8]),
+            reclaim: query(reclaim(table, durably), &[T::TEXT, T::INT8, T::INT8]),
             renew: query(renew(table, durably), &[T::TEXT, T::INT8, T::TEXT]),
             attach: query(attach(table, durably), &[T::TEXT, T::INT8]),
             holder: query(holder(table), &[]),
@@ -125,7 +125,7 @@ fn reclaim(table: &Table, durably: &str) -> String {
     raise(
         table,
         &format!(
-            "UPDATE {lease} SET epoch = epoch + 1,
+            "UPDATE {lease} SET epoch = greatest(epoch, $3) + 1,
                  expires_at = clock_timestamp() + $2 * interval '1 millisecond'
              WHERE id = 1 AND session = $1 AND {durably} RETURNING epoch, lock_holder"
         ),
@@ -163,8 +163,10 @@ fn attach(Table { lease, fence, .. }: &Table, durably: &str) -> String {
 fn holder(Table { lease, .. }: &Table) -> String {
     format!(
         "SELECT process, owner, to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),
-             greatest(0, ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000))::int8
-         FROM {lease} WHERE id = 1 AND isfinite(expires_at)"
+             CASE WHEN isfinite(expires_at) THEN greatest(0,
+                 ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000))::int8 ELSE 0 END,
+             epoch, isfinite(expires_at)
+         FROM {lease} WHERE id = 1"
     )
 }
 
@@ -180,7 +182,7 @@ fn advance(Table { data, lease, fence, .. }: &Table) -> String {
 /// Ends the lease, also for statements of ours that are still under way.
 fn release(Table { lease, .. }: &Table) -> String {
     format!(
-        "UPDATE {lease} SET expires_at = '-infinity', session = '', lock_holder = NULL
+        "UPDATE {lease} SET expires_at = '-infinity', session = ''
          WHERE id = 1 AND session = $1"
     )
 }

@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use crate::connection::{Answer, Connection, patiently};
+use crate::connection::{Answer, Connection};
+use crate::connector::unless_elsewhere;
 use crate::error::{describe, engine, error, is_lost};
 use crate::link::Link;
 
@@ -125,6 +126,7 @@ impl Seats {
             if let Some(source) = failure {
                 tracing::info!(error = describe(&source), "a read's answer was lost");
             }
+            sleep(PAUSE).await;
         }
     }
 }
@@ -223,12 +225,17 @@ impl Seat {
 /// Connects, and renews the lease on the new connection: as a commit, it waits for the standbys, so
 /// whatever is read later has reached them too.
 async fn attach(link: &Link, deadline: Instant) -> Result<Reader> {
+    let mut elsewhere = None;
     loop {
-        let connection = link.connector.connect(deadline).await?;
+        let connection = match elsewhere.take() {
+            Some(connection) => connection,
+            None => link.connector.connect(deadline).await?,
+        };
         let expected = Standing::expected(link);
         let answer = link.lease.attach(&connection, &link.queries);
-        match patiently("attach a reader", &connection, answer).await {
-            Ok(Some((epoch, sequence, replicated))) => {
+        let silence = link.lease.length();
+        match unless_elsewhere(&link.connector, &connection, silence, answer).await {
+            Ok(Ok(Some((epoch, sequence, replicated)))) => {
                 // A primary that the writer has left has an older epoch. A newer one is the
                 // writer's too, who has not had the answer yet.
                 let found = Standing { epoch, sequence };
@@ -236,12 +243,23 @@ async fn attach(link: &Link, deadline: Instant) -> Result<Reader> {
                     return Ok(Reader { connection, epoch: expected.epoch });
                 }
                 if epoch >= expected.epoch && sequence < expected.sequence {
-                    return Err(link.lease.history_lost(sequence, &connection.info.host));
+                    // Another one that takes writes may have it all.
+                    elsewhere = link.connector.connect_elsewhere(&connection.info).await;
+                    if elsewhere.is_none() {
+                        return Err(link.lease.history_lost(sequence, &connection.info.host));
+                    }
                 }
             }
-            Ok(None) => return Err(link.lease.fenced(&connection, &link.queries).await),
-            Err(source) if !is_lost(&source) => return Err(engine("read", source)),
-            Err(_) => {}
+            Ok(Ok(None)) => {
+                let verdict = link.lease.fenced(&connection, &link.queries).await;
+                if verdict.kind().poisons() || Instant::now() >= deadline {
+                    return Err(verdict);
+                }
+                link.connector.abandon(&connection.info);
+            }
+            Ok(Err(source)) if !is_lost(&source) => return Err(engine("read", source)),
+            Ok(Err(_)) => {}
+            Err(other) => elsewhere = Some(other),
         }
         if Instant::now() > deadline {
             return Err(behind());

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::types::ToSql;
 
 use crate::connection::{Answer, Connection, patiently};
+use crate::connector::unless_elsewhere;
 use crate::error::{describe, engine, error, is_lost};
 use crate::lease::Grant;
 use crate::link::Link;
@@ -77,7 +78,11 @@ impl Writer {
             let answer = patiently("commit", connection, group.send(&link, connection, sequence));
             match answer.await {
                 Ok(Passed::Durably) => break,
-                Ok(Passed::Locally) => in_doubt = true,
+                Ok(Passed::Locally) => {
+                    // Readers are not to show it before it is safe.
+                    link.lease.set_epoch(link.lease.epoch() + 1);
+                    in_doubt = true;
+                }
                 // Another owner, another server behind a pooler, or an answer of our own that came
                 // late: the next connection tells.
                 Ok(Passed::Not) => {}
@@ -106,18 +111,36 @@ impl Writer {
         self.connection = None;
         let link = Arc::clone(&self.link);
         let deadline = *deadline.get_or_insert_with(|| link.deadline());
+        let mut elsewhere = None;
         loop {
-            let connection = link.connector.connect(deadline).await?;
+            let connection = match elsewhere.take() {
+                Some(connection) => connection,
+                None => link.connector.connect(deadline).await?,
+            };
             connection.info.warn();
             let reclaim = link.lease.reclaim(&connection, &link.queries);
-            let grant = match patiently("reclaim the lease", &connection, reclaim).await {
-                Ok(Some(grant)) => grant,
-                Ok(None) => return Err(link.lease.fenced(&connection, &link.queries).await),
-                Err(source) if is_lost(&source) && Instant::now() < deadline => {
+            let silence = link.lease.length();
+            let grant = match unless_elsewhere(&link.connector, &connection, silence, reclaim).await
+            {
+                Ok(Ok(Some(grant))) => grant,
+                Ok(Ok(None)) => {
+                    let verdict = link.lease.fenced(&connection, &link.queries).await;
+                    if verdict.kind().poisons() || Instant::now() >= deadline {
+                        return Err(verdict);
+                    }
+                    link.connector.abandon(&connection.info);
                     sleep(PAUSE).await;
                     continue;
                 }
-                Err(source) => return Err(engine("commit", source)),
+                Ok(Err(source)) if is_lost(&source) && Instant::now() < deadline => {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+                Ok(Err(source)) => return Err(engine("commit", source)),
+                Err(other) => {
+                    elsewhere = Some(other);
+                    continue;
+                }
             };
             // What it shows may not have reached the standbys.
             if !grant.replicated {
@@ -130,6 +153,12 @@ impl Writer {
             }
             let acknowledged = link.lease.acknowledged();
             if grant.sequence < acknowledged {
+                // Another one that takes writes may have it all.
+                elsewhere = link.connector.connect_elsewhere(&connection.info).await;
+                if elsewhere.is_some() {
+                    link.connector.abandon(&connection.info);
+                    continue;
+                }
                 return Err(link.lease.history_lost(grant.sequence, &connection.info.host));
             }
             if grant.sequence > sequence {
