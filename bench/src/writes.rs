@@ -7,8 +7,8 @@ use std::time::Instant;
 use lightning_kvstore::EntryId;
 
 use crate::bench::{
-    Bench, LDK_NODE, LDK_NODE_POSTGRES, PERSISTER, POSTGRES, RAW, RAW_GROUPS, RUSQLITE, one_by_one,
-    per_second,
+    Bench, LDK_NODE, LDK_NODE_POSTGRES, PERSISTER, POSTGRES, RAW, RAW_GROUPS, RUSQLITE, Round,
+    one_by_one, per_second,
 };
 use crate::contestants::{Contestant, entry, in_parallel};
 use crate::limits::{RawAppend, RawGroups, Rusqlite};
@@ -78,14 +78,7 @@ impl Bench {
         for _ in 0..self.arguments.rounds {
             let round = self.round()?;
             let files = round.files();
-            report.add(RAW_GROUPS, || {
-                let raw = RawGroups::create(round.at())?;
-                let write = move |_, value| {
-                    let raw = raw.clone();
-                    async move { raw.write(value).await }
-                };
-                self.runtime.block_on(concurrent(writes, len, FEW_KEYS, write))
-            })?;
+            report.add(RAW_GROUPS, || self.raw_groups(&round, writes, len))?;
             report.add(LDK_NODE, || {
                 self.concurrent(few, len, FEW_KEYS, self.open::<LdkNodeWay>(&files)?)
             })?;
@@ -115,14 +108,7 @@ impl Bench {
         let writes = 10 * (16 << 20) / (len + 128);
         for _ in 0..self.arguments.rounds.min(3) {
             let round = self.round()?;
-            report.add(RAW_GROUPS, || {
-                let raw = RawGroups::create(round.at())?;
-                let write = move |_, value| {
-                    let raw = raw.clone();
-                    async move { raw.write(value).await }
-                };
-                self.runtime.block_on(concurrent(writes, len, FEW_KEYS, write))
-            })?;
+            report.add(RAW_GROUPS, || self.raw_groups(&round, writes, len))?;
             for (name, scheme) in self.ours() {
                 report.add(name, || {
                     self.concurrent(writes, len, usize::MAX, Ours::create(&round.url(scheme))?)
@@ -131,6 +117,15 @@ impl Bench {
         }
         report.print(&[RAW_GROUPS]);
         Ok(())
+    }
+
+    fn raw_groups(&self, round: &Round<'_>, writes: usize, len: usize) -> Measured {
+        let raw = RawGroups::create(round.at())?;
+        let write = move |_, value| {
+            let raw = raw.clone();
+            async move { raw.write(value).await }
+        };
+        self.runtime.block_on(concurrent(writes, len, FEW_KEYS, write))
     }
 
     fn concurrent(

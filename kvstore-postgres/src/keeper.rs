@@ -118,21 +118,18 @@ impl Renewal {
         if created < self.analyzed.saturating_mul(2).saturating_add(ANALYZE_FROM) {
             return;
         }
-        // Not behind a vacuum: the lease would run out meanwhile.
-        // Nor for long. One message is one transaction, after which the limit is gone.
+        // Neither behind a vacuum nor for long: the lease would run out meanwhile. One message is one
+        // transaction, after which the limit is gone.
         let limit = (self.link.renewal / 2).as_millis().max(1);
         let analyze = format!(
             "SET LOCAL statement_timeout = {limit}; ANALYZE (SKIP_LOCKED) {}",
             self.link.table.data
         );
-        match timeout(self.link.renewal, connection.client().batch_execute(&analyze)).await {
-            Ok(Ok(())) => self.analyzed = created,
-            Ok(Err(error)) => {
-                self.analyzed = created;
-                tracing::debug!(error = describe(&error), "no statistics");
-            }
-            Err(_) => self.analyzed = created,
+        let analyzed = connection.client().batch_execute(&analyze);
+        if let Ok(Err(error)) = timeout(self.link.renewal, analyzed).await {
+            tracing::debug!(error = describe(&error), "no statistics");
         }
+        self.analyzed = created;
     }
 
     /// Renews once. An error that poisons means that the lease is another owner's.

@@ -8,17 +8,13 @@ use std::time::Duration;
 use kvstore_core::{ErrorKind, Store};
 use kvstore_postgres::{PostgresBackend, PostgresOptions};
 use postgres_servers::{Cluster, Stop, or_skip};
-use support::Place;
 use support::load::{Load, Outcome, id};
+use support::{Place, open};
 
 mod support;
 
 fn place(cluster: &Cluster) -> Place {
     Place::new(&cluster.url(), cluster.primary())
-}
-
-fn open(options: &PostgresOptions) -> Store<PostgresBackend> {
-    Store::open(PostgresBackend::open(options).unwrap()).unwrap()
 }
 
 /// Three times: the primary is killed, the standby that is ahead is promoted, and the old primary

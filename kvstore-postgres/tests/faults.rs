@@ -6,16 +6,12 @@
 use std::time::Duration;
 
 use kvstore_core::{ErrorKind, QueueOptions, Store};
-use kvstore_postgres::{PostgresBackend, PostgresOptions};
+use kvstore_postgres::PostgresBackend;
 use postgres_servers::{Pooler, Server, Stop, or_skip};
-use support::Place;
 use support::load::{Load, id};
+use support::{Place, open};
 
 mod support;
-
-fn open(options: &PostgresOptions) -> Store<PostgresBackend> {
-    Store::open(PostgresBackend::open(options).unwrap()).unwrap()
-}
 
 fn load(place: &Place) -> Load {
     Load::start(open(&place.options()))

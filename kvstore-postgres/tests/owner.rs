@@ -12,15 +12,11 @@ use std::{env, thread};
 
 use kvstore_core::{ErrorKind, Store};
 use kvstore_postgres::{PostgresBackend, PostgresOptions, Wait};
-use support::Place;
 use support::load::{Load, Outcome, id};
 use support::session::Session;
+use support::{Place, open};
 
 mod support;
-
-fn open(options: &PostgresOptions) -> Store<PostgresBackend> {
-    Store::open(PostgresBackend::open(options).unwrap()).unwrap()
-}
 
 fn refusal(options: &PostgresOptions) -> kvstore_core::Error {
     PostgresBackend::open(options).expect_err("somebody else has it")

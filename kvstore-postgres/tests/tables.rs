@@ -9,13 +9,9 @@ use conformance::SmallDisk;
 use kvstore_core::{EntryId, Error, ErrorKind, Namespace, Store};
 use kvstore_postgres::{PostgresBackend, PostgresOptions};
 use postgres_servers::{Server, or_skip};
-use support::Place;
+use support::{Place, open};
 
 mod support;
-
-fn open(options: &PostgresOptions) -> Store<PostgresBackend> {
-    Store::open(PostgresBackend::open(options).unwrap()).unwrap()
-}
 
 fn refusal(options: &PostgresOptions) -> Error {
     PostgresBackend::open(options).expect_err("it is refused")

@@ -13,7 +13,8 @@ pub mod session;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kvstore_postgres::PostgresOptions;
+use kvstore_core::Store;
+use kvstore_postgres::{PostgresBackend, PostgresOptions};
 use postgres_servers::{Access, Pooler, Server, or_skip};
 use session::Session;
 
@@ -28,6 +29,11 @@ pub fn server() -> Option<&'static Server> {
 pub fn pooler() -> Option<&'static Pooler> {
     static POOLER: OnceLock<Option<Pooler>> = OnceLock::new();
     POOLER.get_or_init(|| or_skip(Pooler::start(server()?))).as_ref()
+}
+
+/// Opens a store.
+pub fn open(options: &PostgresOptions) -> Store<PostgresBackend> {
+    Store::open(PostgresBackend::open(options).unwrap()).unwrap()
 }
 
 /// A schema of its own, gone with this.
