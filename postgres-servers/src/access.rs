@@ -19,12 +19,15 @@ pub(crate) const DATABASE: &str = "postgres";
 pub struct Access {
     pub(crate) psql: PathBuf,
     pub(crate) home: PathBuf,
+    /// An address or the directory of a socket.
+    pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) password: String,
 }
 
 impl Access {
-    /// `postgres://user:password@127.0.0.1:port/postgres`.
+    /// `postgres://user:password@127.0.0.1:port/postgres`, with the percent-encoded directory of
+    /// its socket instead of the address if it [has one](crate::ServerBuilder::socket).
     #[must_use]
     pub fn url(&self) -> String {
         self.url_of(DATABASE)
@@ -36,7 +39,7 @@ impl Access {
         url(&[self], database)
     }
 
-    /// The port, on 127.0.0.1.
+    /// The port, on 127.0.0.1, which is also in the name of a socket.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -105,7 +108,7 @@ impl Access {
 
     /// By variables, for a process list shows arguments to everybody.
     pub(crate) fn show_to(&self, program: &mut Command) {
-        program.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
+        program.env("PGHOST", &self.host).env("PGPORT", self.port.to_string());
         program.env("PGUSER", USER).env("PGPASSWORD", &self.password);
     }
 
@@ -118,13 +121,21 @@ impl Access {
     }
 
     pub(crate) fn at(psql: PathBuf, home: &Path, port: u16, password: &str) -> Self {
-        Self { psql, home: home.to_owned(), port, password: password.to_owned() }
+        let (home, host) = (home.to_owned(), "127.0.0.1".to_owned());
+        Self { psql, home, host, port, password: password.to_owned() }
+    }
+
+    /// By the socket in this directory.
+    pub(crate) fn by_socket(mut self, directory: &Path) -> Self {
+        self.host = directory.display().to_string();
+        self
     }
 }
 
 /// A URL that names several servers, of which a client takes the first that suits it.
 pub(crate) fn url(servers: &[&Access], database: &str) -> String {
-    let hosts: Vec<_> = servers.iter().map(|one| format!("127.0.0.1:{}", one.port)).collect();
+    let host = |one: &&Access| format!("{}:{}", one.host.replace('/', "%2F"), one.port);
+    let hosts: Vec<_> = servers.iter().map(host).collect();
     let password = servers.first().map(|one| one.password.as_str()).unwrap_or_default();
     format!("postgres://{USER}:{password}@{}/{database}", hosts.join(","))
 }

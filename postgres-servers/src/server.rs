@@ -43,6 +43,7 @@ pub enum Stop {
 pub struct ServerBuilder {
     settings: Vec<(String, String)>,
     directory: Option<PathBuf>,
+    socket: bool,
     tls: Tls,
 }
 
@@ -65,6 +66,13 @@ impl ServerBuilder {
     /// server's user must be able to enter it.
     pub fn in_directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Also listens on a socket in its directory, which its URLs and `psql` then take: the way that
+    /// clients on the same machine have by default. Its path must be shorter than 108 bytes.
+    pub fn socket(mut self) -> Self {
+        self.socket = true;
         self
     }
 
@@ -91,17 +99,27 @@ impl ServerBuilder {
         let home = Arc::new(Home::make_in(programs.account, &directory)?);
         let password = template::copy_into(&programs, &home)?;
         self.configure(&programs, &home)?;
-        Server::launch(programs, home, &password)
+        let mut server = Server::launch(programs, home, &password)?;
+        if self.socket {
+            server.access = server.access.by_socket(server.home.path());
+        }
+        Ok(server)
     }
 
     fn configure(&self, programs: &Programs, home: &Home) -> Result<()> {
         let kind = if self.tls == Tls::Required { "hostssl" } else { "host" };
         let line = |database| format!("{kind} {database} all 127.0.0.1/32 scram-sha-256\n");
-        let hba = line("all") + &line("replication");
+        let mut hba = line("all") + &line("replication");
+        let mut sockets = String::new();
+        if self.socket {
+            hba += "local all all scram-sha-256\n";
+            sockets = home.path().display().to_string();
+        }
         home.write(&home.data().join("pg_hba.conf"), &hba)?;
         let mut settings =
             String::from("\n# Shared memory as files, so that none can stay behind.\n");
         settings += &setting_line("dynamic_shared_memory_type", "mmap");
+        settings += &setting_line("unix_socket_directories", &sockets);
         if self.tls != Tls::Off {
             tls::certify(programs.account, home)?;
             settings += &setting_line("ssl", "on");
@@ -142,7 +160,7 @@ impl Server {
         &self.access
     }
 
-    /// `postgres://user:password@127.0.0.1:port/postgres`.
+    /// As [`Access::url`].
     #[must_use]
     pub fn url(&self) -> String {
         self.access.url()
@@ -303,7 +321,7 @@ impl Server {
 pub(crate) fn command(programs: &Programs, home: &Home, port: u16) -> Result<Command> {
     let mut postgres = programs.command("postgres", home.path())?;
     postgres.arg("-D").arg(home.data()).args(["-p", &port.to_string()]);
-    postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
+    postgres.args(["-c", "listen_addresses=127.0.0.1"]);
     Ok(postgres)
 }
 

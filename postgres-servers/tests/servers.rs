@@ -104,6 +104,22 @@ fn a_password_is_asked_for_and_not_shown() {
 }
 
 #[test]
+fn a_socket_is_the_way_to_a_server_that_has_one() {
+    let Some(mut server) = or_skip(Server::builder().socket().start()) else { return };
+    let asked = "SELECT coalesce(inet_server_addr()::text, 'socket')";
+    assert_eq!(server.query(asked).unwrap(), "socket");
+    server.kill().unwrap();
+    server.start_again().unwrap();
+    let database = server.create_database().unwrap();
+    assert_eq!(database.query(asked).unwrap(), "socket");
+    assert!(database.url().contains("@%2F"), "{}", database.url());
+
+    let Some(without) = or_skip(Server::start()) else { return };
+    assert_eq!(without.query(asked).unwrap(), "127.0.0.1/32");
+    assert_eq!(without.query("SHOW unix_socket_directories").unwrap(), "");
+}
+
+#[test]
 fn a_standby_takes_over_and_the_old_primary_comes_back() {
     let Some(mut cluster) = or_skip(Cluster::start(1)) else { return };
     cluster.primary().execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").unwrap();
