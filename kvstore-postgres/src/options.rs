@@ -36,6 +36,7 @@ pub struct PostgresOptions {
     /// default. The database must exist.
     pub create: bool,
     /// Whether and how the connection is encrypted; [`TlsMode::Prefer`] by default, as libpq does.
+    /// Never through a socket of the same machine.
     pub tls: TlsMode,
     /// Which authorities may have signed the server's certificate.
     pub root_certificates: RootCertificates,
@@ -165,6 +166,9 @@ impl PostgresOptions {
     fn single(&self, host: Option<String>, address: Option<std::net::IpAddr>, port: u16) -> Config {
         let from = &self.config;
         let mut config = Config::new();
+        // As libpq: TLS is for hosts, and a server would refuse it on a socket.
+        let is_socket = host.as_ref().is_some_and(|host| host.starts_with('/'));
+        let tls = if is_socket { TlsMode::Disable } else { self.tls };
         if let Some(host) = host {
             config.host(host);
         }
@@ -183,7 +187,7 @@ impl PostgresOptions {
         }
         config.dbname(self.database());
         config.application_name(from.get_application_name().unwrap_or("kvstore-postgres"));
-        config.ssl_mode(self.tls.of_driver());
+        config.ssl_mode(tls.of_driver());
         config.ssl_negotiation(from.get_ssl_negotiation());
         config.channel_binding(from.get_channel_binding());
         // A peer that is gone without a word is noticed within some 15 seconds.

@@ -31,6 +31,9 @@ impl PostgresOptions {
     /// | `synchronous_commit=on\|remote_apply` | [`synchronous_commit`](Self::synchronous_commit) |
     /// | `connect_timeout=SECONDS` | [`connect_timeout`](Self::connect_timeout) |
     ///
+    /// A host that begins with `/` is the directory of a server's Unix-domain socket, as in
+    /// `postgres:///DATABASE?host=/run/postgresql`; `sslmode` is not for it.
+    ///
     /// As with libpq, a password that the URL does not name is taken from the variable
     /// `PGPASSWORD`; so it need not stand where a list of processes shows it.
     ///
@@ -120,7 +123,9 @@ fn parse_config(url: &str) -> Result<Config> {
         ))
     })?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        return Err(invalid("the URL names no host".into()));
+        let message = "the URL names no host; for the socket of a server on this machine write its \
+                       directory, as host=/run/postgresql";
+        return Err(invalid(message.into()));
     }
     if config.get_password().is_none()
         && let Some(password) = std::env::var_os("PGPASSWORD")
@@ -143,6 +148,7 @@ fn decode(value: &str) -> Result<String> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use kvstore_core::ErrorKind;
+    use tokio_postgres::config::SslMode;
 
     use super::*;
 
@@ -166,6 +172,22 @@ mod tests {
         assert_eq!(options.hosts()[1].config.get_password(), Some(&b"p@ss"[..]));
         assert_eq!(options.hosts()[1].config.get_application_name(), Some("x"));
         assert_eq!(options.database(), "db");
+    }
+
+    #[test]
+    fn a_socket_is_named_by_its_directory() {
+        for url in [
+            "postgres://u@%2Frun%2Fpostgresql:5433/d?sslmode=require",
+            "postgres:///d?host=/run/postgresql&port=5433&user=u&sslmode=require",
+        ] {
+            let options = PostgresOptions::from_url(url).unwrap();
+            let [host] = &options.hosts()[..] else { panic!("{url}: one host") };
+            assert_eq!(host.label, "/run/postgresql:5433");
+            assert_eq!(host.config.get_hosts(), [Host::Unix("/run/postgresql".into())]);
+            assert_eq!(host.config.get_user(), Some("u"));
+            assert_eq!(host.config.get_ssl_mode(), SslMode::Disable);
+            assert_eq!(options.tls, TlsMode::Require);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use kvstore_core::{ErrorKind, QueueOptions, Store};
-use kvstore_postgres::PostgresBackend;
+use kvstore_postgres::{PostgresBackend, PostgresOptions};
 use postgres_servers::{Pooler, Server, Stop, or_skip};
 use support::load::{Load, id};
 use support::{Place, open};
@@ -40,6 +40,26 @@ fn the_server_is_killed() {
         server.start_again().unwrap();
         load.advance();
     }
+    load.stop_and_check();
+}
+
+/// A server that is down leaves no socket, or one that nobody listens on.
+#[test]
+fn the_server_behind_a_socket_is_restarted() {
+    let Some(mut server) = or_skip(Server::builder().socket().tls().start()) else { return };
+    let place = Place::new(&server.url(), &server);
+    // TLS is not for sockets, whatever the mode.
+    let url = place.url("&sslmode=verify-full&sslrootcert=system");
+    let options = PostgresOptions::from_url(&url).unwrap();
+    let load = Load::start(open(&options));
+    let sockets = "bool_and(client_addr IS NULL AND client_port = -1)";
+    assert_eq!(place.query(&format!("SELECT {sockets} FROM {}", place.sessions())), "t");
+    server.stop(Stop::Fast).unwrap();
+    server.start_again().unwrap();
+    load.advance();
+    server.kill().unwrap();
+    server.start_again().unwrap();
+    load.advance();
     load.stop_and_check();
 }
 
