@@ -112,6 +112,7 @@ fn start_server(arguments: &Arguments) -> Option<Server> {
         return None;
     }
     let builder = Server::builder().setting("min_wal_size", "1GB").setting("max_wal_size", "4GB");
+    let builder = if arguments.by_socket { builder.socket() } else { builder };
     let server = or_skip(builder.in_directory(&arguments.directory).start())?;
     // A server that has run for a while uses its log again, which is faster than a growing one.
     let fill = "CREATE TABLE filler AS SELECT repeat('x', 2000) FROM generate_series(1, 200000)";

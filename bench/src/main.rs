@@ -44,6 +44,9 @@ pub struct Arguments {
     /// Leave PostgreSQL out, which otherwise has a turn where it is installed.
     #[arg(long)]
     without_server: bool,
+    /// Connect to PostgreSQL by its socket instead of by TCP.
+    #[arg(long)]
+    by_socket: bool,
     #[command(flatten)]
     filter: Filter,
     /// Durable writes of the slowest contestants in one turn; the fast ones make more.
