@@ -33,6 +33,7 @@ enum Defect {
     CommitsInBackground,
     ReturnsOldValues,
     TearsReads,
+    MixesReads,
     ErrorsAreAbsence,
     RemoveNeedsEntry,
     RenewRemoves,
@@ -177,6 +178,9 @@ impl Backend for Broken {
             (Defect::TearsReads, Some(mut value)) if odd && value.len() > 2 => {
                 value.truncate(value.len() / 2);
                 Some(value)
+            }
+            (Defect::MixesReads, Some(_)) if odd => {
+                self.inner.get(&id.namespace().entry(&Key::new("1")?)).await?
             }
             (_, found) => found,
         })
@@ -382,6 +386,7 @@ defects! {
     CommitsInBackground breaks reading::r1_an_acknowledged_value_is_seen, batches::b4_batches_keep_their_place;
     ReturnsOldValues breaks order::o2_an_earlier_value_never_comes_back;
     TearsReads breaks reading::r4_reads_are_never_torn;
+    MixesReads breaks reading::r4_reads_at_once_get_their_own_answers;
     ErrorsAreAbsence breaks reading::r2_absence_is_none_and_errors_are_errors;
     RemoveNeedsEntry breaks removing::d1_removing_what_is_absent_is_ok;
     RenewRemoves breaks removing::d2_put_after_remove_wins, batches::b2_the_last_mutation_of_an_entry_wins;

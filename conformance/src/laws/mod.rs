@@ -48,6 +48,7 @@ macro_rules! for_each_law {
                 r2_absence_is_none_and_errors_are_errors
                 r3_reads_do_not_wait_for_a_commit
                 r4_reads_are_never_torn
+                r4_reads_at_once_get_their_own_answers
             }
             removing {
                 d1_removing_what_is_absent_is_ok

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::thread;
 
-use kvstore_core::{ErrorKind, QueueOptions};
+use futures_lite::future::{block_on, poll_once};
+use kvstore_core::{Batch, ErrorKind, QueueOptions};
 
 use crate::Fixture;
 use crate::support::{FinishOnDrop, Pace, controlled, key, keys, namespace, within_patience};
@@ -98,5 +99,39 @@ pub fn r4_reads_are_never_torn<F: Fixture>() {
     pace.finish();
     for reader in readers {
         within_patience("a reader", move || reader.join()).unwrap();
+    }
+}
+
+/// R4 A read is one whole value, also where a backend reads many at once: each read that was begun
+/// gets its own answer, in whatever order they are awaited, and some never are.
+pub fn r4_reads_at_once_get_their_own_answers<F: Fixture>() {
+    const ENTRIES: u8 = 90;
+    let store_at = F::new();
+    let store = store_at.store();
+    // Some are absent, one is empty, some take more than one message of a server.
+    let value = |at: u8| (at % 3 > 0).then(|| vec![at; usize::from(at / 2) * 1000]);
+    let batch = (0..ENTRIES).fold(Batch::new(), |batch, at| match value(at) {
+        Some(value) => batch.put(&key(at), value),
+        None => batch,
+    });
+    store.submit(batch).wait().unwrap();
+    let answers = within_patience("one of many reads", move || {
+        let begin = |at: u8| {
+            let mut read = Box::pin(store.get(&key(at)));
+            let answered = block_on(poll_once(&mut read));
+            (at, read, answered)
+        };
+        // Everything twice, and one after the other.
+        let mut reads: Vec<_> =
+            (0..ENTRIES).flat_map(|at| [at, ENTRIES - 1 - at]).map(begin).collect();
+        reads.reverse();
+        let awaited = reads.into_iter().enumerate().filter(|(at, _)| at % 5 > 0);
+        let answers = awaited.map(|(_, (at, read, answered))| {
+            (at, answered.unwrap_or_else(|| block_on(read)).unwrap())
+        });
+        answers.collect::<Vec<_>>()
+    });
+    for (at, answer) in answers {
+        assert!(answer == value(at), "the answer for {at} is another one's");
     }
 }
