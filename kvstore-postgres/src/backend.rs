@@ -17,7 +17,7 @@ use tokio_postgres::types::FromSql;
 
 use crate::connection::{Answer, Connection};
 use crate::connector::unless_elsewhere;
-use crate::error::{engine, error, is_lost, named};
+use crate::error::{closed, engine, error, is_lost, named};
 use crate::keeper::Keeper;
 use crate::lease::{Grant, Holder};
 use crate::link::Link;
@@ -251,8 +251,8 @@ impl Backend for PostgresBackend {
     }
 
     async fn get(&self, id: &EntryId) -> Result<Option<Vec<u8>>> {
-        let rows = self.readers.read("get", Request::Get(id.clone())).await?;
-        rows.first().map(|row| column(row, FOUND + 1)).transpose()
+        let row = self.readers.get(id).await?;
+        row.map(|row| column(&row, FOUND + 1)).transpose()
     }
 
     async fn page(
@@ -310,10 +310,6 @@ fn number(row: &Row, at: usize) -> Result<u64> {
 fn damaged(cause: &Error) -> Error {
     let message = format!("the table holds a row that no store wrote: {}", cause.message());
     error(ErrorKind::Corrupted, "read row", message).with_source(cause.clone())
-}
-
-fn closed(operation: &'static str) -> Error {
-    error(ErrorKind::Closed, operation, "the store was closed")
 }
 
 impl Drop for PostgresBackend {

@@ -15,6 +15,10 @@ pub(crate) fn error(
     Error::new(kind, operation, message).with_backend(NAME)
 }
 
+pub(crate) fn closed(operation: &'static str) -> Error {
+    error(ErrorKind::Closed, operation, "the store was closed")
+}
+
 pub(crate) fn named(error: Error) -> Error {
     error.with_backend(NAME)
 }

@@ -17,7 +17,7 @@ pub(crate) struct Query {
 }
 
 /// How many statements there are.
-pub(crate) const QUERIES: usize = 13;
+pub(crate) const QUERIES: usize = 14;
 
 /// All of them.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(crate) struct Queries {
     pub(crate) commit_one: Query,
     /// Primary and secondary namespace, key.
     pub(crate) get: Query,
+    /// Primary and secondary namespaces and keys.
+    pub(crate) get_all: Query,
     /// Primary and secondary namespace, creation number and key to go on after, limit.
     pub(crate) page_keys: Query,
     pub(crate) page_values: Query,
@@ -80,6 +82,7 @@ impl Queries {
             commit: query(commit(table, &fence), &group),
             commit_one: query(commit_one(table, &fence), &one),
             get: query(get(table), &[T::TEXT, T::TEXT, T::TEXT]),
+            get_all: query(get_all(table), &names),
             page_keys: query(page(table, ""), &position),
             page_values: query(page(table, ", value"), &position),
             list_all: query(list_all(table), &[]),
@@ -250,6 +253,19 @@ fn get(table: &Table) -> String {
             "SELECT key, value FROM {data}
              WHERE primary_namespace = $1 AND secondary_namespace = $2 AND key = $3"
         ),
+    )
+}
+
+/// Many entries: a row for each, with its place among those that were asked for.
+fn get_all(Table { data, fence, .. }: &Table) -> String {
+    format!(
+        "SELECT fence.epoch, fence.seq, entry.key, entry.value, wanted.place FROM {fence} AS fence
+         CROSS JOIN unnest($1, $2, $3) WITH ORDINALITY
+             AS wanted (primary_namespace, secondary_namespace, key, place)
+         LEFT JOIN {data} AS entry ON entry.primary_namespace = wanted.primary_namespace
+             AND entry.secondary_namespace = wanted.secondary_namespace
+             AND entry.key = wanted.key
+         WHERE fence.id = 1"
     )
 }
 

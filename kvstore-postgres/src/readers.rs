@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kvstore_core::{EntryId, ErrorKind, Namespace, Result};
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
@@ -14,15 +14,18 @@ use tokio_postgres::types::ToSql;
 
 use crate::connection::{Answer, Connection};
 use crate::connector::unless_elsewhere;
-use crate::error::{describe, engine, error, is_lost};
+use crate::error::{closed, describe, engine, error, is_lost};
+use crate::gets::{Get, Gets, Turn};
 use crate::link::Link;
+use crate::names::Names;
 
-/// A few connections that reads take turns on. Each carries many reads at once.
+/// A few connections that reads take turns on. Single entries are read together as they wait.
 ///
 /// Every answer tells the epoch and the last commit of the server that gave it, so that one which
 /// lacks what was acknowledged before the read began is not believed.
 pub(crate) struct Readers {
     seats: Arc<Seats>,
+    gets: Arc<Gets>,
     runtime: Handle,
 }
 
@@ -48,6 +51,8 @@ struct Reader {
 /// What is to be read.
 pub(crate) enum Request {
     Get(EntryId),
+    /// A row for each, also of those that are not there, with its place among them.
+    GetAll(Vec<EntryId>),
     Page {
         namespace: Namespace,
         /// Creation number and key to go on after.
@@ -68,16 +73,31 @@ pub(crate) type Found = Vec<Row>;
 /// Where the first column of what was found stands: a key, which NULL tells from nothing.
 pub(crate) const FOUND: usize = STANDING;
 
+/// Where an entry's place among several stands: behind its key and value.
+const PLACE: usize = FOUND + 2;
+
 /// Between two looks at a server that does not have what it should yet.
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Readers {
     pub(crate) fn new(link: Arc<Link>, runtime: Handle, count: usize) -> Self {
         let seats = (0..count.max(1)).map(|_| Seat::default()).collect();
-        Self { seats: Arc::new(Seats { link, seats, next: AtomicUsize::new(0) }), runtime }
+        let seats = Arc::new(Seats { link, seats, next: AtomicUsize::new(0) });
+        Self { seats, gets: Arc::default(), runtime }
     }
 
-    /// The rows that a request finds, on a server that has every commit that was acknowledged
+    /// The row of an entry, if it is there.
+    pub(crate) async fn get(&self, id: &EntryId) -> Result<Option<Row>> {
+        let (answer, row) = oneshot::channel();
+        let get = Get { id: id.clone(), answer };
+        if let Some(turn) = self.gets.add(get, self.seats.seats.len()) {
+            let seats = Arc::clone(&self.seats);
+            self.runtime.spawn(async move { seats.serve(turn).await });
+        }
+        unconstrained(row).await.unwrap_or_else(|_| Err(closed("get")))
+    }
+
+    /// The rows that a request for a list finds, on a server that has every commit that was acknowledged
     /// before.
     ///
     /// A task of the store's own runtime reads them: it needs its clock, must not stop others on
@@ -85,10 +105,9 @@ impl Readers {
     /// cooperative scheduling, which blocks a caller that has none left.
     pub(crate) async fn read(&self, operation: &'static str, request: Request) -> Result<Found> {
         let seats = Arc::clone(&self.seats);
-        let read = self.runtime.spawn(async move { seats.read(operation, &request).await });
-        unconstrained(read)
-            .await
-            .unwrap_or_else(|_| Err(error(ErrorKind::Closed, operation, "the store was closed")))
+        let read = self.runtime.spawn(async move { seats.rows(operation, &request).await });
+        let rows = unconstrained(read).await.unwrap_or_else(|_| Err(closed(operation)))?;
+        Ok(without_nothing(rows))
     }
 
     /// Ends all connections once the reads on them are done.
@@ -98,13 +117,57 @@ impl Readers {
 }
 
 impl Seats {
-    async fn read(&self, operation: &'static str, request: &Request) -> Result<Found> {
+    async fn serve(&self, mut turn: Turn) {
+        while let Some(gets) = turn.next() {
+            self.answer(gets).await;
+        }
+    }
+
+    async fn answer(&self, mut gets: Vec<Get>) {
+        gets.retain(|get| !get.answer.is_closed());
+        match <[Get; 1]>::try_from(gets) {
+            Ok([get]) => self.answer_one(get).await,
+            Err(gets) => self.answer_all(gets).await,
+        }
+    }
+
+    async fn answer_one(&self, Get { id, answer }: Get) {
+        let rows = self.rows("get", &Request::Get(id)).await;
+        // Whoever is gone does not want it any more.
+        let _ = answer.send(rows.map(|rows| without_nothing(rows).pop()));
+    }
+
+    /// By one statement.
+    async fn answer_all(&self, gets: Vec<Get>) {
+        let ids = gets.iter().map(|get| get.id.clone()).collect();
+        match self.read(&Request::GetAll(ids)).await {
+            Ok(Ok(rows)) => spread(rows, gets),
+            // It may be about one of them.
+            Ok(Err(source)) => {
+                tracing::warn!(error = describe(&source), "reading one by one");
+                for get in gets {
+                    self.answer_one(get).await;
+                }
+            }
+            Err(gone) => gets.into_iter().for_each(|get| {
+                let _ = get.answer.send(Err(gone.clone()));
+            }),
+        }
+    }
+
+    async fn rows(&self, operation: &'static str, request: &Request) -> Result<Vec<Row>> {
+        self.read(request).await?.map_err(|source| engine(operation, source))
+    }
+
+    /// What a server answers that has every commit that was acknowledged before. An error, if there
+    /// is none before the retry budget ends.
+    async fn read(&self, request: &Request) -> Result<Answer<Vec<Row>>> {
         let Self { link, seats, next } = self;
         let seat = &seats[next.fetch_add(1, Ordering::Relaxed) % seats.len()];
         let expected = Standing::expected(link);
         let mut deadline = None;
         loop {
-            link.check_open(operation)?;
+            link.check_open("read")?;
             let reader = match seat.current(link) {
                 Some(reader) => reader,
                 None => {
@@ -113,15 +176,15 @@ impl Seats {
             };
             let failure = match request.send(link, &reader.connection).await {
                 Ok(rows) => match Standing::of(&rows)? {
-                    Some(found) if found.has(&expected) => return Ok(without_nothing(rows)),
+                    Some(found) if found.has(&expected) => return Ok(Ok(rows)),
                     _ => None,
                 },
                 Err(source) if reader.connection.is_ended_by(&source) => Some(source),
-                Err(source) => return Err(engine(operation, source)),
+                Err(source) => return Ok(Err(source)),
             };
             seat.leave(&reader);
             if Instant::now() > *deadline.get_or_insert_with(|| link.deadline()) {
-                return Err(failure.map_or_else(behind, |source| engine(operation, source)));
+                return Err(failure.map_or_else(behind, |source| engine("read", source)));
             }
             if let Some(source) = failure {
                 tracing::info!(error = describe(&source), "a read's answer was lost");
@@ -156,12 +219,31 @@ impl Standing {
     }
 }
 
+fn is_nothing(row: &Row) -> bool {
+    matches!(row.try_get::<_, Option<&str>>(FOUND), Ok(None))
+}
+
 fn without_nothing(mut rows: Vec<Row>) -> Found {
-    let nothing = |row: &Row| matches!(row.try_get::<_, Option<&str>>(FOUND), Ok(None));
-    if rows.first().is_some_and(nothing) {
+    if rows.first().is_some_and(is_nothing) {
         rows.clear();
     }
     rows
+}
+
+/// Gives each get its row.
+fn spread(rows: Vec<Row>, gets: Vec<Get>) {
+    let mut answers: Vec<_> = gets.into_iter().map(|get| Some(get.answer)).collect();
+    for row in rows {
+        let place = row.try_get::<_, i64>(PLACE).ok().and_then(|place| usize::try_from(place).ok());
+        let answer = place.and_then(|place| answers.get_mut(place.checked_sub(1)?)?.take());
+        if let Some(answer) = answer {
+            let _ = answer.send(Ok(Some(row).filter(|row| !is_nothing(row))));
+        }
+    }
+    let message = "the server's answer lacks an entry; report this";
+    answers.into_iter().flatten().for_each(|answer| {
+        let _ = answer.send(Err(error(ErrorKind::Io, "get", message)));
+    });
 }
 
 fn behind() -> kvstore_core::Error {
@@ -176,6 +258,11 @@ impl Request {
             Self::Get(id) => {
                 let names: [&(dyn ToSql + Sync); 3] = [&id.primary(), &id.secondary(), &id.key()];
                 connection.rows(&queries.get, &names).await
+            }
+            Self::GetAll(ids) => {
+                let mut names = Names::default();
+                ids.iter().for_each(|id| names.push(id));
+                connection.rows(&queries.get_all, &names.all()).await
             }
             Self::Page { namespace, after: (created, key), limit, values } => {
                 let query = if *values { &queries.page_values } else { &queries.page_keys };

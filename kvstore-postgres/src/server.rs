@@ -89,6 +89,8 @@ pub(crate) fn setup(synchronous_commit: Option<&str>) -> String {
             ("enable_seqscan", "off"),
             ("enable_bitmapscan", "off"),
             ("enable_sort", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
             ("jit", "off"),
         ];
         let rows: Vec<_> =

@@ -13,6 +13,7 @@ use crate::connector::unless_elsewhere;
 use crate::error::{describe, engine, error, is_lost};
 use crate::lease::Grant;
 use crate::link::Link;
+use crate::names::Names;
 use crate::queries::Hidden;
 
 /// The only one who commits.
@@ -210,30 +211,6 @@ struct Group<'a> {
     created: i64,
 }
 
-#[derive(Default)]
-struct Names<'a> {
-    primary: Vec<&'a str>,
-    secondary: Vec<&'a str>,
-    key: Vec<&'a str>,
-}
-
-impl<'a> Names<'a> {
-    fn push(&mut self, mutation: &'a Mutation) {
-        let id = mutation.id();
-        self.primary.push(id.primary());
-        self.secondary.push(id.secondary());
-        self.key.push(id.key());
-    }
-
-    fn all(&self) -> [&(dyn ToSql + Sync); 3] {
-        [&self.primary, &self.secondary, &self.key]
-    }
-
-    fn first(&self) -> [&(dyn ToSql + Sync); 3] {
-        [&self.primary[0], &self.secondary[0], &self.key[0]]
-    }
-}
-
 impl<'a> Group<'a> {
     fn new(mutations: &'a [Mutation], mut created: i64) -> Result<Self> {
         check_lengths(mutations)?;
@@ -255,10 +232,10 @@ impl<'a> Group<'a> {
         };
         for (mutation, number) in numbered {
             let Mutation::Put { value, renew, .. } = mutation else {
-                group.removed.push(mutation);
+                group.removed.push(mutation.id());
                 continue;
             };
-            group.put.push(mutation);
+            group.put.push(mutation.id());
             group.values.0.push(value);
             group.numbers.push(number);
             if *renew {

@@ -6,9 +6,10 @@
 use std::process::Command;
 
 use conformance::SmallDisk;
-use kvstore_core::{EntryId, Error, ErrorKind, Namespace, Store};
+use futures_lite::future::{block_on, poll_once};
+use kvstore_core::{Batch, EntryId, Error, ErrorKind, Namespace, Store};
 use kvstore_postgres::{PostgresBackend, PostgresOptions};
-use postgres_servers::{Server, or_skip};
+use postgres_servers::{Server, Stop, or_skip};
 use support::{Place, open};
 
 mod support;
@@ -19,6 +20,19 @@ fn refusal(options: &PostgresOptions) -> Error {
 
 fn id(key: &str) -> EntryId {
     EntryId::new("monitors", "", key).unwrap()
+}
+
+/// Reads entries together.
+fn get_at_once(
+    store: &Store<PostgresBackend>,
+    ids: impl Iterator<Item = EntryId>,
+) -> Vec<kvstore_core::Result<Option<Vec<u8>>>> {
+    let begin = |id| {
+        let mut read = Box::pin(store.get(&id));
+        (block_on(poll_once(&mut read)), read)
+    };
+    let reads: Vec<_> = ids.map(begin).collect();
+    reads.into_iter().map(|(answer, read)| answer.unwrap_or_else(|| block_on(read))).collect()
 }
 
 /// What ldk-node asks, newest first.
@@ -202,29 +216,53 @@ fn a_server_that_does_not_flush_is_reported() {
     assert!(info.version >= 120_000, "{info:?}");
 }
 
-/// No read and no remove goes through the whole table, also before there are statistics (L10).
+/// No read and no remove goes through the whole table, also before there are statistics (L10), and
+/// by a plan that was made when the table was small.
 #[test]
 fn nothing_scans_the_table() {
     let Some(place) = Place::plain() else { return };
     let store = open(&place.options());
-    let tickets: Vec<_> = (0..3000).map(|at| store.put(&id(&at.to_string()), "v")).collect();
-    tickets.into_iter().for_each(|ticket| ticket.wait().unwrap());
-    let scans = "SELECT coalesce(seq_scan, 0) FROM pg_stat_user_tables \
-        WHERE schemaname = current_schema() AND relname = 'ldk_data'";
+    let some = |from: u32| (from..from + 20).map(|at| id(&at.to_string()));
+    let remove = |ids: &mut dyn Iterator<Item = EntryId>| {
+        let batch = ids.fold(Batch::new(), |batch, id| batch.remove(&id));
+        store.submit(batch).wait().unwrap();
+    };
+    let put = |count: u32| {
+        let tickets: Vec<_> = (0..count).map(|at| store.put(&id(&at.to_string()), "v")).collect();
+        tickets.into_iter().for_each(|ticket| ticket.wait().unwrap());
+    };
+    put(20);
+    place.query("ANALYZE ldk_data");
+    // PostgreSQL plans anew for the first executions.
+    for _ in 0..20 {
+        assert!(get_at_once(&store, some(0)).iter().all(Result::is_ok));
+        remove(&mut some(15));
+    }
+    put(3000);
     let namespace = Namespace::new("monitors", "").unwrap();
     for at in 0..100 {
         let key = id(&at.to_string());
         assert!(store.get_blocking(&key).unwrap().is_some());
+        assert!(get_at_once(&store, some(at)).iter().all(Result::is_ok));
         let page = store.page_blocking(&namespace, None, 10).unwrap();
         store.page_with_values_blocking(&namespace, page.next.as_ref(), 10).unwrap();
-        store.remove_blocking(&key).unwrap();
+        remove(&mut [key, id("absent")].into_iter());
     }
     // A session tells of its scans at its end.
     store.close_blocking().unwrap();
+    let counted = |column: &str| -> u64 {
+        let counted = format!(
+            "SELECT coalesce({column}, 0) FROM pg_stat_user_tables
+             WHERE schemaname = current_schema() AND relname = 'ldk_data'"
+        );
+        place.query(&counted).parse().unwrap()
+    };
     // Opening looks for the largest number.
-    let openings = 2;
-    let found: u64 = place.query(scans).parse().unwrap();
-    assert!(found <= openings, "{found} scans");
+    let (openings, scans) = (2, counted("seq_scan"));
+    assert!(scans <= openings, "{scans} scans");
+    // Some fifty a round, and one for each put.
+    let fetched = counted("idx_tup_fetch");
+    assert!(fetched < 15_000, "{fetched} entries fetched");
 }
 
 /// Nobody waits for the server's own turn.
@@ -261,6 +299,38 @@ fn damage_is_told_from_absence() {
         assert_eq!(error.kind(), ErrorKind::Corrupted, "{error}");
     }
     assert_eq!(store.get_blocking(&id("absent")).unwrap(), None);
+}
+
+/// P6 for one value, whoever is read together with it.
+#[test]
+fn damage_of_one_value_is_not_that_of_others() {
+    let Some(mut server) = or_skip(Server::start()) else { return };
+    let place = Place::new(&server.url(), &server);
+    let store = open(&place.options());
+    for at in 0..30 {
+        store.put_blocking(&id(&at.to_string()), vec![at; 100]).unwrap();
+    }
+    store.put_blocking(&id("15"), vec![15; 100_000]).unwrap();
+    store.close_blocking().unwrap();
+    // Where long values are.
+    let file = place.query(
+        "SELECT pg_relation_filepath(reltoastrelid) FROM pg_class \
+         WHERE oid = 'ldk_data'::regclass",
+    );
+    server.stop(Stop::Fast).unwrap();
+    std::fs::write(server.data_directory().join(file), "").unwrap();
+    server.start_again().unwrap();
+    let store = open(&place.options().readers(1));
+    let answers = get_at_once(&store, (0..30).map(|at| id(&at.to_string())));
+    for (at, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(value) => assert_eq!(value, Some(vec![at as u8; 100])),
+            Err(error) => {
+                assert_eq!((at, error.kind()), (15, ErrorKind::Corrupted), "{error}");
+                assert!(error.entry().is_some_and(|entry| entry.key() == "15"), "{error:?}");
+            }
+        }
+    }
 }
 
 /// P5 on a disk that is really full, which only root can make.
