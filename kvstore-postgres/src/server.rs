@@ -92,6 +92,7 @@ pub(crate) fn setup(synchronous_commit: Option<&str>) -> String {
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
             ("jit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
         ];
         let rows: Vec<_> =
             settings.iter().map(|(name, value)| format!("('{name}', '{value}')")).collect();
