@@ -109,7 +109,7 @@ pub fn r4_reads_at_once_get_their_own_answers<F: Fixture>() {
     let store_at = F::new();
     let store = store_at.store();
     // Some are absent, one is empty, some take more than one message of a server.
-    let value = |at: u8| (at % 3 > 0).then(|| vec![at; usize::from(at / 2) * 1000]);
+    let value = |at: u8| (!at.is_multiple_of(3)).then(|| vec![at; usize::from(at / 2) * 1000]);
     let batch = (0..ENTRIES).fold(Batch::new(), |batch, at| match value(at) {
         Some(value) => batch.put(&key(at), value),
         None => batch,
@@ -125,7 +125,7 @@ pub fn r4_reads_at_once_get_their_own_answers<F: Fixture>() {
         let mut reads: Vec<_> =
             (0..ENTRIES).flat_map(|at| [at, ENTRIES - 1 - at]).map(begin).collect();
         reads.reverse();
-        let awaited = reads.into_iter().enumerate().filter(|(at, _)| at % 5 > 0);
+        let awaited = reads.into_iter().enumerate().filter(|(at, _)| !at.is_multiple_of(5));
         let answers = awaited.map(|(_, (at, read, answered))| {
             (at, answered.unwrap_or_else(|| block_on(read)).unwrap())
         });
