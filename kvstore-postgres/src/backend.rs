@@ -268,13 +268,13 @@ impl Backend for PostgresBackend {
         });
         let (namespace, limit) = (namespace.clone(), i64::try_from(limit).ok());
         let request = Request::Page { namespace, after, limit, values };
-        let entry = |row: &Row| {
+        let entry = move |row: &Row| {
             let key = Key::new(column(row, FOUND)?).map_err(|cause| damaged(&cause))?;
             let position = Position { created: number(row, FOUND + 1)?, key };
             let value = values.then(|| column(row, FOUND + 2)).transpose()?;
             Ok(PageEntry { position, value })
         };
-        self.readers.read("page", request).await?.iter().map(entry).collect()
+        self.readers.list("page", request, entry).await
     }
 
     async fn list_all(&self) -> Result<Vec<EntryInfo>> {
@@ -285,7 +285,7 @@ impl Backend for PostgresBackend {
             let (value_len, created) = (number(row, FOUND + 3)?, number(row, FOUND + 4)?);
             Ok(EntryInfo { id, value_len, created })
         };
-        self.readers.read("list all", Request::ListAll).await?.iter().map(entry).collect()
+        self.readers.list("list all", Request::ListAll, entry).await
     }
 
     async fn close(&self) -> Result<()> {

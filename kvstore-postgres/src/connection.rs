@@ -1,16 +1,18 @@
 //! One connection to a server.
 
 use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_lite::StreamExt;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Row, RowStream, Statement};
 
 use crate::error::{describe, ends_session};
 use crate::queries::{QUERIES, Query};
@@ -71,14 +73,25 @@ impl Connection {
         query: &Query,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Answer<Vec<Row>> {
-        if self.pooler {
-            let typed: Vec<_> =
-                parameters.iter().copied().zip(query.types.iter().cloned()).collect();
-            return self.client.query_typed(&query.text, &typed).await;
-        }
-        let prepare = || self.client.prepare_typed(&query.text, &query.types);
-        let statement = self.prepared[query.place].get_or_try_init(prepare).await?;
-        self.client.query(statement, parameters).await
+        self.stream(query, parameters).await?.try_collect().await
+    }
+
+    /// The same as they come. Until all have come or it is dropped, others wait behind them.
+    pub(crate) async fn stream(
+        &self,
+        query: &Query,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Answer<Pin<Box<RowStream>>> {
+        let parameters = parameters.iter().copied();
+        let rows = if self.pooler {
+            let typed = parameters.zip(query.types.iter().cloned());
+            self.client.query_typed_raw(&query.text, typed).await?
+        } else {
+            let prepare = || self.client.prepare_typed(&query.text, &query.types);
+            let statement = self.prepared[query.place].get_or_try_init(prepare).await?;
+            self.client.query_raw(statement, parameters).await?
+        };
+        Ok(Box::pin(rows))
     }
 
     /// The client itself, for what is asked once.

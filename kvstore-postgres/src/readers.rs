@@ -1,16 +1,18 @@
 //! Connections for reads.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures_lite::StreamExt;
 use kvstore_core::{EntryId, ErrorKind, Namespace, Result};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, RowStream};
 
 use crate::connection::{Answer, Connection};
 use crate::connector::unless_elsewhere;
@@ -67,9 +69,6 @@ pub(crate) enum Request {
 /// Columns in front of what was found: epoch and sequence.
 const STANDING: usize = 2;
 
-/// The rows that were found, whose columns begin at [`FOUND`].
-pub(crate) type Found = Vec<Row>;
-
 /// Where the first column of what was found stands: a key, which NULL tells from nothing.
 pub(crate) const FOUND: usize = STANDING;
 
@@ -97,17 +96,22 @@ impl Readers {
         unconstrained(row).await.unwrap_or_else(|_| Err(closed("get")))
     }
 
-    /// The rows that a request for a list finds, on a server that has every commit that was acknowledged
-    /// before.
+    /// What `entry` makes of the rows that a request for a list finds, on a server that has every
+    /// commit that was acknowledged before.
     ///
     /// A task of the store's own runtime reads them: it needs its clock, must not stop others on
     /// the same connection when nobody polls it, and is not to spend its caller's budget of
     /// cooperative scheduling, which blocks a caller that has none left.
-    pub(crate) async fn read(&self, operation: &'static str, request: Request) -> Result<Found> {
+    pub(crate) async fn list<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        request: Request,
+        entry: impl Fn(&Row) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
         let seats = Arc::clone(&self.seats);
-        let read = self.runtime.spawn(async move { seats.rows(operation, &request).await });
-        let rows = unconstrained(read).await.unwrap_or_else(|_| Err(closed(operation)))?;
-        Ok(without_nothing(rows))
+        let keep = move |row: Row| (!is_nothing(&row)).then(|| entry(&row)).transpose();
+        let read = self.runtime.spawn(async move { seats.found(operation, &request, &keep).await });
+        unconstrained(read).await.unwrap_or_else(|_| Err(closed(operation)))
     }
 
     /// Ends all connections once the reads on them are done.
@@ -123,8 +127,7 @@ impl Seats {
         }
     }
 
-    async fn answer(&self, mut gets: Vec<Get>) {
-        gets.retain(|get| !get.answer.is_closed());
+    async fn answer(&self, gets: Vec<Get>) {
         match <[Get; 1]>::try_from(gets) {
             Ok([get]) => self.answer_one(get).await,
             Err(gets) => self.answer_all(gets).await,
@@ -132,15 +135,16 @@ impl Seats {
     }
 
     async fn answer_one(&self, Get { id, answer }: Get) {
-        let rows = self.rows("get", &Request::Get(id)).await;
+        let keep = |row| Ok(Some(row).filter(|row| !is_nothing(row)));
+        let found = self.found("get", &Request::Get(id), &keep).await;
         // Whoever is gone does not want it any more.
-        let _ = answer.send(rows.map(|rows| without_nothing(rows).pop()));
+        let _ = answer.send(found.map(|mut rows| rows.pop()));
     }
 
     /// By one statement.
     async fn answer_all(&self, gets: Vec<Get>) {
         let ids = gets.iter().map(|get| get.id.clone()).collect();
-        match self.read(&Request::GetAll(ids)).await {
+        match self.read(&Request::GetAll(ids), &|row| Ok(Some(row))).await {
             Ok(Ok(rows)) => spread(rows, gets),
             // It may be about one of them.
             Ok(Err(source)) => {
@@ -155,13 +159,22 @@ impl Seats {
         }
     }
 
-    async fn rows(&self, operation: &'static str, request: &Request) -> Result<Vec<Row>> {
-        self.read(request).await?.map_err(|source| engine(operation, source))
+    async fn found<T>(
+        &self,
+        operation: &'static str,
+        request: &Request,
+        keep: &(impl Fn(Row) -> Result<Option<T>> + Sync),
+    ) -> Result<Vec<T>> {
+        self.read(request, keep).await?.map_err(|source| engine(operation, source))
     }
 
-    /// What a server answers that has every commit that was acknowledged before. An error, if there
-    /// is none before the retry budget ends.
-    async fn read(&self, request: &Request) -> Result<Answer<Vec<Row>>> {
+    /// What is kept of the answer of a server that has every commit that was acknowledged before,
+    /// or what it refused. An error if there is none before the retry budget ends.
+    async fn read<T>(
+        &self,
+        request: &Request,
+        keep: &(impl Fn(Row) -> Result<Option<T>> + Sync),
+    ) -> Result<Answer<Vec<T>>> {
         let Self { link, seats, next } = self;
         let seat = &seats[next.fetch_add(1, Ordering::Relaxed) % seats.len()];
         let expected = Standing::expected(link);
@@ -174,11 +187,10 @@ impl Seats {
                     seat.seat_one(link, *deadline.get_or_insert_with(|| link.deadline())).await?
                 }
             };
-            let failure = match request.send(link, &reader.connection).await {
-                Ok(rows) => match Standing::of(&rows)? {
-                    Some(found) if found.has(&expected) => return Ok(Ok(rows)),
-                    _ => None,
-                },
+            let answer = request.ask(link, &reader.connection, &expected, keep);
+            let failure = match answer.await {
+                Ok(Some(found)) => return found.map(Ok),
+                Ok(None) => None,
                 Err(source) if reader.connection.is_ended_by(&source) => Some(source),
                 Err(source) => return Ok(Err(source)),
             };
@@ -209,9 +221,8 @@ impl Standing {
         Self { epoch: link.lease.epoch(), sequence }
     }
 
-    fn of(rows: &[Row]) -> Result<Option<Self>> {
-        let read = |row: &Row| Ok(Self { epoch: row.try_get(0)?, sequence: row.try_get(1)? });
-        rows.first().map(read).transpose().map_err(|source| engine("read", source))
+    fn of(row: &Row) -> Answer<Self> {
+        Ok(Self { epoch: row.try_get(0)?, sequence: row.try_get(1)? })
     }
 
     fn has(&self, expected: &Self) -> bool {
@@ -221,13 +232,6 @@ impl Standing {
 
 fn is_nothing(row: &Row) -> bool {
     matches!(row.try_get::<_, Option<&str>>(FOUND), Ok(None))
-}
-
-fn without_nothing(mut rows: Vec<Row>) -> Found {
-    if rows.first().is_some_and(is_nothing) {
-        rows.clear();
-    }
-    rows
 }
 
 /// Gives each get its row.
@@ -252,26 +256,50 @@ fn behind() -> kvstore_core::Error {
 }
 
 impl Request {
-    async fn send(&self, link: &Link, connection: &Connection) -> Answer<Vec<Row>> {
+    /// What is kept of the answer, row by row as they come; `None` if the server lacks what is
+    /// expected.
+    async fn ask<T>(
+        &self,
+        link: &Link,
+        connection: &Connection,
+        expected: &Standing,
+        keep: &(impl Fn(Row) -> Result<Option<T>> + Sync),
+    ) -> Answer<Option<Result<Vec<T>>>> {
+        let mut rows = self.send(link, connection).await?;
+        let mut found = None;
+        while let Some(row) = rows.try_next().await? {
+            if !Standing::of(&row)?.has(expected) {
+                return Ok(None);
+            }
+            let found = found.get_or_insert_with(Vec::new);
+            match keep(row) {
+                Ok(kept) => found.extend(kept),
+                Err(refusal) => return Ok(Some(Err(refusal))),
+            }
+        }
+        Ok(found.map(Ok))
+    }
+
+    async fn send(&self, link: &Link, connection: &Connection) -> Answer<Pin<Box<RowStream>>> {
         let queries = &link.queries;
         match self {
             Self::Get(id) => {
                 let names: [&(dyn ToSql + Sync); 3] = [&id.primary(), &id.secondary(), &id.key()];
-                connection.rows(&queries.get, &names).await
+                connection.stream(&queries.get, &names).await
             }
             Self::GetAll(ids) => {
                 let mut names = Names::default();
                 ids.iter().for_each(|id| names.push(id));
-                connection.rows(&queries.get_all, &names.all()).await
+                connection.stream(&queries.get_all, &names.all()).await
             }
             Self::Page { namespace, after: (created, key), limit, values } => {
                 let query = if *values { &queries.page_values } else { &queries.page_keys };
                 let (primary, secondary) = (namespace.primary(), namespace.secondary());
                 let position: [&(dyn ToSql + Sync); 5] =
                     [&primary, &secondary, created, key, limit];
-                connection.rows(query, &position).await
+                connection.stream(query, &position).await
             }
-            Self::ListAll => connection.rows(&queries.list_all, &[]).await,
+            Self::ListAll => connection.stream(&queries.list_all, &[]).await,
         }
     }
 }
