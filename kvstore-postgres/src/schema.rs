@@ -134,15 +134,22 @@ fn creation(table: &Table) -> String {
     let schema = schema.as_ref().map_or(String::new(), |schema| {
         unless("namespace", schema, &format!("CREATE SCHEMA {schema};"))
     });
+    let paged = format!(
+        "CREATE INDEX IF NOT EXISTS {index} ON {data}
+             (primary_namespace, secondary_namespace, sort_order DESC, key ASC);"
+    );
+    // The key's index comes last: of two that look alike to the planner, as they do while the table
+    // is empty, it takes the newer one.
     let entries = format!(
         "CREATE TABLE {data} (
              primary_namespace TEXT COLLATE \"C\" NOT NULL,
              secondary_namespace TEXT COLLATE \"C\" NOT NULL DEFAULT '',
              key TEXT COLLATE \"C\" NOT NULL CHECK (key <> ''),
              value BYTEA,
-             sort_order BIGSERIAL CHECK (sort_order >= 0),
-             PRIMARY KEY (primary_namespace, secondary_namespace, key));
-         ALTER TABLE {data} ALTER COLUMN value SET STORAGE EXTERNAL;"
+             sort_order BIGSERIAL CHECK (sort_order >= 0));
+         ALTER TABLE {data} ALTER COLUMN value SET STORAGE EXTERNAL;
+         {paged}
+         ALTER TABLE {data} ADD PRIMARY KEY (primary_namespace, secondary_namespace, key);"
     );
     let held = format!(
         "CREATE TABLE {lease} (
@@ -161,8 +168,7 @@ fn creation(table: &Table) -> String {
         "SELECT pg_advisory_xact_lock(hashtext('kvstore-postgres'), hashtext('{data}'));
          DO $$ BEGIN {schema} {} {} {} END $$;
          COMMENT ON TABLE {data} IS '{SCHEMA}';
-         CREATE INDEX IF NOT EXISTS {index} ON {data}
-             (primary_namespace, secondary_namespace, sort_order DESC, key ASC);",
+         {paged}",
         unless("class", data, &entries),
         unless("class", lease, &held),
         unless("class", fence, &fenced),
