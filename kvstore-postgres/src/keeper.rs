@@ -52,7 +52,11 @@ impl Keeper {
     pub(crate) async fn stop(self) -> Result<()> {
         // A task that has ended by itself lost the lease, and there is nothing to give back.
         let _ = self.stop.send(());
-        self.task.await.unwrap_or(Ok(()))
+        match self.task.await {
+            Err(gone) if gone.is_panic() => Err(kept("its task panicked; report this")),
+            Err(_) => Err(kept("its task was given up")),
+            Ok(outcome) => outcome,
+        }
     }
 }
 
@@ -301,4 +305,22 @@ impl Renewal {
 fn kept(reason: &str) -> Error {
     let message = format!("the lease could not be given back and has to run out: {reason}");
     error(ErrorKind::Unavailable, "close", message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_panicked_kept_the_lease() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let task = runtime.spawn(async move {
+            let _ = stopped.await;
+            panic!("as a defect would")
+        });
+        let error = runtime.block_on(Keeper { stop, task }.stop()).unwrap_err();
+        assert!(error.message().contains("run out"), "{error}");
+    }
 }
