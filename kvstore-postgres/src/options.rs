@@ -167,7 +167,8 @@ impl PostgresOptions {
         let from = &self.config;
         let mut config = Config::new();
         // As libpq: TLS is for hosts, and a server would refuse it on a socket.
-        let is_socket = host.as_ref().is_some_and(|host| host.starts_with('/'));
+        let is_socket =
+            address.is_none() && host.as_ref().is_some_and(|host| host.starts_with('/'));
         let tls = if is_socket { TlsMode::Disable } else { self.tls };
         if let Some(host) = host {
             config.host(host);

@@ -188,6 +188,10 @@ mod tests {
             assert_eq!(host.config.get_ssl_mode(), SslMode::Disable);
             assert_eq!(options.tls, TlsMode::Require);
         }
+        // An address is what is connected to, by TCP.
+        let url = "postgres:///d?host=/run/postgresql&hostaddr=127.0.0.1&sslmode=require";
+        let options = PostgresOptions::from_url(url).unwrap();
+        assert_eq!(options.hosts()[0].config.get_ssl_mode(), SslMode::Require);
     }
 
     #[test]
