@@ -21,7 +21,8 @@ use crate::error::{closed, engine, error, is_lost, named};
 use crate::keeper::Keeper;
 use crate::lease::{Grant, Holder};
 use crate::link::Link;
-use crate::readers::{FOUND, Readers, Request};
+use crate::readers::Readers;
+use crate::request::{FOUND, Request};
 use crate::writer::Writer;
 use crate::{PostgresOptions, ServerInfo, Wait, schema};
 

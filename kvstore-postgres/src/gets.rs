@@ -1,9 +1,11 @@
 //! Reads of single entries, which wait for a turn and are then read many at once.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kvstore_core::{EntryId, Result};
+use kvstore_core::{EntryId, Error, Result};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_postgres::Row;
 
 /// The most that one statement reads.
@@ -11,103 +13,256 @@ const AT_ONCE: usize = 64;
 
 /// Gets that wait. While a statement is under way the next ones gather, so that one round trip and
 /// one look at the fence are for all of them.
-#[derive(Default)]
-pub(crate) struct Gets(Mutex<Waiting>);
+pub(crate) struct Gets(Mutex<State>);
 
-#[derive(Default)]
-struct Waiting {
-    gets: Vec<Get>,
-    /// How many turns there are now.
-    turns: usize,
+struct State {
+    waiting: VecDeque<Get>,
+    /// The seats whose turn nobody has.
+    free: Vec<usize>,
+    seats: usize,
+    closed: bool,
+}
+
+impl State {
+    /// Those in front whose callers are gone, so that they do not pile up while there is no server.
+    fn forget_who_left(&mut self) {
+        while self.waiting.front().is_some_and(|get| get.answer.is_closed()) {
+            self.waiting.pop_front();
+        }
+    }
 }
 
 /// One entry that somebody waits for.
 pub(crate) struct Get {
     pub(crate) id: EntryId,
-    pub(crate) answer: oneshot::Sender<Result<Option<Row>>>,
+    /// Until when a server is looked for.
+    pub(crate) deadline: Instant,
+    /// Whether it is to be read by itself: it was among several that a server would not or could
+    /// not answer.
+    alone: bool,
+    answer: oneshot::Sender<Result<Option<Row>>>,
+}
+
+/// What an entry's read will give.
+pub(crate) type Awaited = oneshot::Receiver<Result<Option<Row>>>;
+
+impl Get {
+    pub(crate) fn new(id: &EntryId, deadline: Instant) -> (Self, Awaited) {
+        let (answer, awaited) = oneshot::channel();
+        (Self { id: id.clone(), deadline, alone: false, answer }, awaited)
+    }
+
+    pub(crate) fn alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
+
+    pub(crate) fn answer(self, row: Result<Option<Row>>) {
+        // Whoever is gone does not want it any more.
+        let _ = self.answer.send(row);
+    }
 }
 
 impl Gets {
-    /// Adds one, and gives a turn that has to be taken unless there are as many as may be, one of
-    /// which will find it.
-    pub(crate) fn add(self: &Arc<Self>, get: Get, turns: usize) -> Option<Turn> {
-        let mut waiting = self.lock();
-        waiting.gets.push(get);
-        if waiting.turns >= turns {
-            return None;
-        }
-        waiting.turns += 1;
-        Some(Turn { gets: Arc::clone(self), over: false })
+    /// For so many connections.
+    pub(crate) fn new(seats: usize) -> Self {
+        let free = (0..seats).rev().collect();
+        Self(Mutex::new(State { waiting: VecDeque::new(), free, seats, closed: false }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    /// Adds one, and gives a turn that has to be taken, unless all are taken already: one of them
+    /// will find it. After the close it is given back.
+    pub(crate) fn add(self: &Arc<Self>, get: Get) -> std::result::Result<Option<Turn>, Get> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(get);
+        }
+        state.forget_who_left();
+        state.waiting.push_back(get);
+        let seat = state.free.pop();
+        Ok(seat.map(|seat| Turn { gets: Arc::clone(self), seat, over: false }))
+    }
+
+    /// Takes no more, and gives back what waits.
+    pub(crate) fn close(&self) -> VecDeque<Get> {
+        let mut state = self.lock();
+        state.closed = true;
+        std::mem::take(&mut state.waiting)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The duty to read what waits until nothing does.
+/// The duty to read what waits, on one seat, until nothing does.
 pub(crate) struct Turn {
     gets: Arc<Gets>,
+    seat: usize,
     over: bool,
 }
 
 impl Turn {
-    /// Those that have waited longest. `None` ends the turn.
-    pub(crate) fn next(&mut self) -> Option<Vec<Get>> {
-        let mut waiting = self.gets.lock();
-        if waiting.gets.is_empty() {
-            waiting.turns -= 1;
+    pub(crate) fn seat(&self) -> usize {
+        self.seat
+    }
+
+    /// Until when the one that has waited longest looks for a server. `None` if nobody waits any
+    /// more, which ends the turn.
+    pub(crate) fn deadline(&mut self) -> Option<Instant> {
+        let mut state = self.gets.lock();
+        state.forget_who_left();
+        let first = state.waiting.front().map(|get| get.deadline);
+        if first.is_none() {
+            state.free.push(self.seat);
             self.over = true;
-            return None;
         }
-        let count = waiting.gets.len().min(AT_ONCE);
-        Some(waiting.gets.drain(..count).collect())
+        first
+    }
+
+    /// Those that have waited longest.
+    pub(crate) fn next(&self) -> Vec<Get> {
+        let mut state = self.gets.lock();
+        let mut next = Vec::new();
+        while let Some(Get { alone, .. }) = state.waiting.front() {
+            let alone = *alone;
+            if next.len() == AT_ONCE || (alone && !next.is_empty()) {
+                break;
+            }
+            next.extend(state.waiting.pop_front().filter(|get| !get.answer.is_closed()));
+            if alone && !next.is_empty() {
+                break;
+            }
+        }
+        next
+    }
+
+    /// Lets them wait again, in front of the others.
+    pub(crate) fn put_back(&self, gets: impl DoubleEndedIterator<Item = Get>) {
+        let mut state = self.gets.lock();
+        gets.rev().for_each(|get| state.waiting.push_front(get));
+    }
+
+    /// Answers those that look for a server until `deadline` at most, or all of them if there is no
+    /// hope of one.
+    pub(crate) fn fail(&self, deadline: Instant, failure: &Error) {
+        let waiting = std::mem::take(&mut self.gets.lock().waiting);
+        let is_over = |get: &Get| get.deadline <= deadline || !failure.is_retryable();
+        let (over, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_over);
+        self.put_back(others.into_iter());
+        over.into_iter().for_each(|get| get.answer(Err(failure.clone())));
     }
 }
 
 impl Drop for Turn {
-    /// A turn that ends early, with its runtime or by a panic, leaves nobody waiting for it.
+    /// A turn that ends early, with its runtime or by a panic, leaves nobody waiting who has no
+    /// other turn.
     fn drop(&mut self) {
-        if !self.over {
-            let mut waiting = self.gets.lock();
-            waiting.turns -= 1;
-            waiting.gets.clear();
+        if self.over {
+            return;
         }
+        let mut state = self.gets.lock();
+        state.free.push(self.seat);
+        let last = state.free.len() == state.seats;
+        let left = if last { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+        drop(state);
+        // Wakes those who wait, with no lock held.
+        drop(left);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::time::Duration;
+
+    use kvstore_core::ErrorKind;
+
     use super::*;
+    use crate::error::error;
 
-    fn add(gets: &Arc<Gets>) -> (Option<Turn>, oneshot::Receiver<Result<Option<Row>>>) {
-        let (answer, value) = oneshot::channel();
+    fn get(seconds: u64) -> (Get, Awaited) {
         let id = EntryId::new("p", "s", "k").unwrap();
-        (gets.add(Get { id, answer }, 1), value)
+        Get::new(&id, Instant::now() + Duration::from_secs(seconds))
+    }
+
+    fn add(gets: &Arc<Gets>) -> (Option<Turn>, Awaited) {
+        let (get, awaited) = get(60);
+        (gets.add(get).ok().unwrap(), awaited)
+    }
+
+    fn kind(awaited: &mut Awaited) -> Option<ErrorKind> {
+        Some(awaited.try_recv().ok()?.unwrap_err().kind())
     }
 
     #[test]
-    fn a_turn_takes_all_that_wait_and_the_next_one_begins_another() {
-        let gets = Arc::new(Gets::default());
+    fn each_seat_has_a_turn_and_one_takes_all_that_wait() {
+        let gets = Arc::new(Gets::new(2));
+        let (first, _one) = add(&gets);
+        let (second, _other) = add(&gets);
+        let (mut first, mut second) = (first.unwrap(), second.unwrap());
+        assert_ne!(first.seat(), second.seat());
+        let waiting: Vec<_> = (0..AT_ONCE).map(|_| add(&gets)).collect();
+        assert!(waiting.iter().all(|(turn, _)| turn.is_none()));
+        assert_eq!((first.next().len(), second.next().len()), (AT_ONCE, 2));
+        assert!(first.deadline().is_none());
+        // It is free again, and the other one still is not.
+        let (third, _another) = add(&gets);
+        assert_eq!(third.unwrap().seat(), first.seat());
+        assert!(second.deadline().is_some());
+    }
+
+    #[test]
+    fn some_are_read_alone_and_who_left_is_not_read() {
+        let gets = Arc::new(Gets::new(1));
         let (turn, _first) = add(&gets);
-        let others: Vec<_> = (0..AT_ONCE).map(|_| add(&gets)).collect();
-        assert!(others.iter().all(|(turn, _)| turn.is_none()));
-        let mut turn = turn.unwrap();
-        assert_eq!(turn.next().unwrap().len(), AT_ONCE);
-        assert_eq!(turn.next().unwrap().len(), 1);
-        assert!(turn.next().is_none());
-        assert!(add(&gets).0.is_some());
+        let turn = turn.unwrap();
+        let others: Vec<_> = (0..4).map(|_| add(&gets).1).collect();
+        let batch = turn.next();
+        assert_eq!(batch.len(), 5);
+        turn.put_back(batch.into_iter().map(Get::alone));
+        let _late = add(&gets).1;
+        drop(others);
+        assert_eq!(turn.next().len(), 1);
+        assert_eq!(turn.next().len(), 1);
+        assert_eq!(turn.next().len(), 0);
     }
 
     #[test]
-    fn nobody_waits_for_a_turn_that_ended_early() {
-        let gets = Arc::new(Gets::default());
-        let (turn, mut first) = add(&gets);
-        let (_, mut second) = add(&gets);
-        drop(turn);
-        for value in [&mut first, &mut second] {
-            assert_eq!(value.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
+    fn each_looks_for_a_server_in_its_own_time() {
+        let gets = Arc::new(Gets::new(1));
+        let (early, mut first) = get(1);
+        let (late, mut second) = get(60);
+        let mut turn = gets.add(early).ok().unwrap().unwrap();
+        assert!(gets.add(late).ok().unwrap().is_none());
+        let deadline = turn.deadline().unwrap();
+        turn.fail(deadline, &error(ErrorKind::Unavailable, "get", "no server"));
+        assert_eq!(kind(&mut first), Some(ErrorKind::Unavailable));
+        assert_eq!(kind(&mut second), None);
+        assert!(turn.deadline().unwrap() > deadline);
+        // Nobody has to wait where there is no hope.
+        turn.fail(deadline, &error(ErrorKind::HistoryLost, "get", "gone"));
+        assert_eq!(kind(&mut second), Some(ErrorKind::HistoryLost));
+    }
+
+    #[test]
+    fn after_the_close_none_is_taken() {
+        let gets = Arc::new(Gets::new(1));
+        let (turn, _first) = add(&gets);
+        assert_eq!(gets.close().len(), 1);
+        assert!(gets.add(get(60).0).is_err());
+        assert!(turn.unwrap().deadline().is_none());
+    }
+
+    #[test]
+    fn nobody_waits_for_turns_that_ended_early() {
+        let gets = Arc::new(Gets::new(2));
+        let (one, mut first) = add(&gets);
+        let (other, mut second) = add(&gets);
+        drop(one);
+        assert_eq!(first.try_recv().unwrap_err(), oneshot::error::TryRecvError::Empty);
+        drop(other);
+        for awaited in [&mut first, &mut second] {
+            assert_eq!(awaited.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
         }
         assert!(add(&gets).0.is_some());
     }

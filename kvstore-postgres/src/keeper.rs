@@ -113,9 +113,9 @@ impl Renewal {
         Ok(())
     }
 
-    /// Lets the server count what the table holds when it has doubled. Without statistics it reads
-    /// one key by the index of the creation order, through the whole namespace, and its own turn
-    /// comes only a minute later, or never.
+    /// Lets the server count what the table holds when it has doubled. Without statistics it may read
+    /// one key of a table that ldk-node made by the index of the creation order, through the whole
+    /// namespace, and its own turn comes only a minute later, or never.
     async fn analyze(&mut self) {
         let created = self.link.created.load(Ordering::Relaxed);
         let Some(connection) = &self.connection else { return };

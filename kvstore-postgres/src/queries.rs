@@ -256,15 +256,19 @@ fn get(table: &Table) -> String {
     )
 }
 
-/// Many entries: a row for each, with its place among those that were asked for.
+/// Many entries: a row for each, with its place among those that were asked for. The limit keeps
+/// the planner, also behind a pooler, from joining with the whole table.
 fn get_all(Table { data, fence, .. }: &Table) -> String {
     format!(
         "SELECT fence.epoch, fence.seq, entry.key, entry.value, wanted.place FROM {fence} AS fence
          CROSS JOIN unnest($1, $2, $3) WITH ORDINALITY
              AS wanted (primary_namespace, secondary_namespace, key, place)
-         LEFT JOIN {data} AS entry ON entry.primary_namespace = wanted.primary_namespace
-             AND entry.secondary_namespace = wanted.secondary_namespace
-             AND entry.key = wanted.key
+         LEFT JOIN LATERAL (
+             SELECT key, value FROM {data} AS entry
+             WHERE entry.primary_namespace = wanted.primary_namespace
+                 AND entry.secondary_namespace = wanted.secondary_namespace
+                 AND entry.key = wanted.key
+             LIMIT 1) AS entry ON true
          WHERE fence.id = 1"
     )
 }

@@ -100,6 +100,13 @@ impl Place {
         session
     }
 
+    /// Holds up all reads and commits until the session is dropped.
+    pub fn lock_table(&self) -> Session {
+        let mut session = Session::open(&self.access);
+        session.run(&format!("BEGIN; LOCK TABLE {}.ldk_data", self.schema));
+        session
+    }
+
     /// Waits until so many sessions of stores here wait for a lock, and gives one of them.
     pub fn wait_for_held(&self, count: usize) -> i32 {
         let held = format!("SELECT pid FROM {} AND wait_event_type = 'Lock'", self.sessions());
