@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kvstore_core::{EntryId, Error, Result};
 use tokio::sync::oneshot;
@@ -20,14 +21,21 @@ struct State {
     /// The seats whose turn nobody has.
     free: Vec<usize>,
     seats: usize,
+    /// How many wait when those are looked for next whose callers are gone.
+    clean_at: usize,
     closed: bool,
 }
 
 impl State {
-    /// Those in front whose callers are gone, so that they do not pile up while there is no server.
+    /// Forgets those whose callers are gone, so that they do not pile up while there is no server:
+    /// in front always, and elsewhere when twice as many wait as after the last time.
     fn forget_who_left(&mut self) {
         while self.waiting.front().is_some_and(|get| get.answer.is_closed()) {
             self.waiting.pop_front();
+        }
+        if self.waiting.len() >= self.clean_at {
+            self.waiting.retain(|get| !get.answer.is_closed());
+            self.clean_at = (self.waiting.len() * 2).max(AT_ONCE);
         }
     }
 }
@@ -52,6 +60,10 @@ impl Get {
         (Self { id: id.clone(), deadline, alone: false, answer }, awaited)
     }
 
+    pub(crate) fn later(self, by: Duration) -> Self {
+        Self { deadline: self.deadline + by, ..self }
+    }
+
     pub(crate) fn alone(self) -> Self {
         Self { alone: true, ..self }
     }
@@ -66,7 +78,8 @@ impl Gets {
     /// For so many connections.
     pub(crate) fn new(seats: usize) -> Self {
         let free = (0..seats).rev().collect();
-        Self(Mutex::new(State { waiting: VecDeque::new(), free, seats, closed: false }))
+        let waiting = VecDeque::new();
+        Self(Mutex::new(State { waiting, free, seats, clean_at: AT_ONCE, closed: false }))
     }
 
     /// Adds one, and gives a turn that has to be taken, unless all are taken already: one of them
@@ -136,6 +149,30 @@ impl Turn {
         next
     }
 
+    /// Changes to a free seat that is better, if there is one.
+    pub(crate) fn change_seat(&mut self, is_better: impl Fn(usize) -> bool) {
+        let mut state = self.gets.lock();
+        if let Some(free) = state.free.iter_mut().find(|free| is_better(**free)) {
+            std::mem::swap(free, &mut self.seat);
+        }
+    }
+
+    /// Ends the turn if one on a better seat is under way, which then reads all that wait.
+    pub(crate) fn give_way(&mut self, is_better: impl Fn(usize) -> bool) -> bool {
+        let mut state = self.gets.lock();
+        let taken = |seat: &usize| *seat != self.seat && !state.free.contains(seat);
+        if (0..state.seats).filter(taken).any(is_better) {
+            state.free.push(self.seat);
+            self.over = true;
+        }
+        self.over
+    }
+
+    /// Lets one wait again, behind all others.
+    pub(crate) fn put_last(&self, get: Get) {
+        self.gets.lock().waiting.push_back(get);
+    }
+
     /// Lets them wait again, in front of the others.
     pub(crate) fn put_back(&self, gets: impl DoubleEndedIterator<Item = Get>) {
         let mut state = self.gets.lock();
@@ -173,8 +210,6 @@ impl Drop for Turn {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::time::Duration;
-
     use kvstore_core::ErrorKind;
 
     use super::*;
@@ -209,6 +244,34 @@ mod tests {
         let (third, _another) = add(&gets);
         assert_eq!(third.unwrap().seat(), first.seat());
         assert!(second.deadline().is_some());
+    }
+
+    #[test]
+    fn a_turn_changes_to_a_better_seat_or_gives_way_to_one() {
+        let gets = Arc::new(Gets::new(2));
+        let (first, _one) = add(&gets);
+        let mut first = first.unwrap();
+        let (own, other) = (first.seat(), 1 - first.seat());
+        assert!(!first.give_way(|_| true));
+        first.change_seat(|seat| seat != other);
+        assert_eq!(first.seat(), own);
+        first.change_seat(|seat| seat == other);
+        assert_eq!(first.seat(), other);
+        let (second, _another) = add(&gets);
+        let mut second = second.unwrap();
+        assert_eq!(second.seat(), own);
+        assert!(!second.give_way(|seat| seat == own));
+        assert!(second.give_way(|seat| seat == other));
+        drop(second);
+        assert_eq!(first.next().len(), 2);
+    }
+
+    #[test]
+    fn who_left_does_not_pile_up_behind_one_who_waits() {
+        let gets = Arc::new(Gets::new(1));
+        let (_turn, _first) = add(&gets);
+        (0..10 * AT_ONCE).for_each(|_| drop(add(&gets)));
+        assert!(gets.lock().waiting.len() <= 2 * AT_ONCE);
     }
 
     #[test]

@@ -83,14 +83,28 @@ impl Readers {
 impl Seats {
     async fn serve(&self, mut turn: Turn) {
         while let Some(deadline) = turn.deadline() {
+            let is_connected = |seat: usize| self.seats[seat].current(&self.link).is_some();
+            if !is_connected(turn.seat()) {
+                turn.change_seat(is_connected);
+            }
             let seat = &self.seats[turn.seat()];
-            let reader = match seat.current(&self.link) {
-                Some(reader) => Ok(reader),
-                None => seat.connect(&self.link, "get", deadline).await,
+            let reader = match (self.link.check_open("get"), seat.current(&self.link)) {
+                // Some may have been put back after the close.
+                (Err(closed), _) => Err(closed),
+                (Ok(()), Some(reader)) => Ok(reader),
+                (Ok(()), None) => seat.connect(&self.link, "get", deadline).await,
             };
             match reader {
                 Ok(reader) => self.answer(&turn, &reader).await,
-                Err(failure) => turn.fail(deadline, &failure),
+                Err(failure) if failure.kind().poisons() || failure.kind() == ErrorKind::Closed => {
+                    turn.fail(deadline, &failure);
+                }
+                // What this seat cannot read another one can.
+                Err(_) if turn.give_way(is_connected) => return,
+                Err(failure) => {
+                    turn.fail(deadline.max(Instant::now()), &failure);
+                    sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -117,6 +131,7 @@ impl Seats {
             }
             Ok(())
         };
+        let asked = Instant::now();
         let end = request.ask(link, &reader.connection, &expected, answer).await;
         let left = gets.into_iter().flatten();
         let mut lost = None;
@@ -141,17 +156,23 @@ impl Seats {
             }
         }
         seats[turn.seat()].leave(reader);
-        let now = Instant::now();
-        let (over, others): (Vec<_>, Vec<_>) = left.partition(|get| get.deadline < now);
+        // What a slow server takes is not time without one.
+        let (over, others): (Vec<_>, Vec<_>) = left.partition(|get| get.deadline < asked);
+        let later = asked.elapsed();
+        let others = others.into_iter().map(|get| get.later(later));
         let failure = match lost {
             Some(source) => {
                 tracing::info!(error = describe(&source), "a read's answer was lost");
-                // The server may have died of one of them.
-                turn.put_back(others.into_iter().map(Get::alone));
+                // The server may have died of one of them, which is then not in the others' way.
+                if single {
+                    others.for_each(|get| turn.put_last(get.alone()));
+                } else {
+                    turn.put_back(others.map(Get::alone));
+                }
                 engine("get", source)
             }
             None => {
-                turn.put_back(others.into_iter());
+                turn.put_back(others);
                 behind("get")
             }
         };

@@ -3,12 +3,12 @@
 use std::pin::Pin;
 
 use futures_lite::StreamExt;
-use kvstore_core::{EntryId, Namespace, Result};
+use kvstore_core::{EntryId, ErrorKind, Namespace, Result};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, RowStream};
 
 use crate::connection::{Answer, Connection};
-use crate::error::engine;
+use crate::error::error;
 use crate::link::Link;
 use crate::names::Names;
 
@@ -95,7 +95,11 @@ impl Request<'_> {
             match Standing::of(&row) {
                 Ok(found) if !found.has(expected) => return Ok(End::Behind),
                 Ok(_) => {}
-                Err(source) => return Ok(End::Bad(engine("read row", source))),
+                Err(source) => {
+                    let message = format!("the fence's table holds what no store wrote: {source}");
+                    let damage = error(ErrorKind::Corrupted, "read row", message);
+                    return Ok(End::Bad(damage.with_source(source)));
+                }
             }
             end = End::Whole;
             if let Err(refusal) = each(row) {

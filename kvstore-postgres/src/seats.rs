@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kvstore_core::{Error, ErrorKind, Result};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::connection::Connection;
 use crate::connector::unless_elsewhere;
@@ -47,7 +47,10 @@ impl Seat {
         operation: &'static str,
         deadline: Instant,
     ) -> Result<Arc<Reader>> {
-        let _making = self.making.lock().await;
+        let Ok(_making) = timeout_at(deadline, self.making.lock()).await else {
+            let message = "others looked for a server all the time and found none";
+            return Err(error(ErrorKind::Unavailable, operation, message));
+        };
         if let Some(reader) = self.current(link) {
             return Ok(reader);
         }
@@ -80,10 +83,13 @@ pub(crate) fn behind(operation: &'static str) -> Error {
 async fn attach(link: &Link, operation: &'static str, deadline: Instant) -> Result<Reader> {
     let mut elsewhere = None;
     loop {
+        // The lease of a closed store is not to be renewed.
+        link.check_open(operation)?;
         let connection = match elsewhere.take() {
             Some(connection) => connection,
             None => link.connector.connect(deadline).await?,
         };
+        link.check_open(operation)?;
         let expected = Standing::expected(link);
         let answer = link.lease.attach(&connection, &link.queries);
         let silence = link.lease.length();

@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::{block_on, poll_once};
 use kvstore_core::{EntryId, ErrorKind, Result, Store};
@@ -38,11 +38,13 @@ fn begin(store: &Store<PostgresBackend>, at: usize) -> Read {
     }
 }
 
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What must not take for ever.
 fn patiently<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || done.send(work()));
-    wait.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{what} hangs"))
+    wait.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} hangs"))
 }
 
 /// Each connection has a turn of its own, so one that stands still holds up nobody but those whom
@@ -108,6 +110,91 @@ fn reads_wait_for_a_server_in_their_own_time() {
     }
     server.start_again().unwrap();
     for (at, read) in waiting.into_iter().enumerate() {
+        assert_eq!(patiently("a read", || block_on(read)).unwrap(), Some(vec![at as u8]));
+    }
+}
+
+/// An entry whose read ends the session fails by itself, also where there is one connection only.
+#[test]
+fn an_entry_that_ends_its_session_harms_no_other() {
+    let Some(server) = support::server() else { return };
+    let place = Place::new(&server.url(), server);
+    drop(store_with(&place, 40));
+    let options = place.options().readers(1).retry_budget(Duration::from_secs(5));
+    let store = open(&options);
+    // Statements find the view by its name.
+    place.query(
+        "ALTER TABLE ldk_data RENAME TO kept; \
+         CREATE VIEW ldk_data AS SELECT primary_namespace, secondary_namespace, key, sort_order, \
+             CASE WHEN key = '7' AND pg_terminate_backend(pg_backend_pid()) \
+                 AND pg_sleep(60)::text = '' THEN value ELSE value END AS value FROM kept",
+    );
+    let mut reads: Vec<_> = (0..40).map(|at| begin(&store, at)).collect();
+    let ends_it = reads.remove(7);
+    let error = patiently("a read that ends its session", || block_on(ends_it)).unwrap_err();
+    assert_eq!((error.kind(), error.entry()), (ErrorKind::Unavailable, Some(&id(7))), "{error}");
+    // It was in nobody's way all the time that it was tried.
+    for (read, at) in reads.iter_mut().zip((0..40).filter(|at| *at != 7)) {
+        let answer = block_on(poll_once(read)).expect("the others were answered long ago");
+        assert_eq!(answer.unwrap(), Some(vec![at as u8]));
+    }
+}
+
+/// A connection that cannot be made again is not needed where there is another one.
+#[test]
+fn the_other_connection_reads_when_no_new_one_is_let_in() {
+    let Some(server) = or_skip(Server::start()) else { return };
+    let place = Place::new(&server.url(), &server);
+    let store = store_with(&place, 30);
+    let locked = place.lock_table();
+    let first = begin(&store, 0);
+    place.wait_for_held(1);
+    let second = begin(&store, 1);
+    place.wait_for_held(2);
+    let mut psql = place.session();
+    psql.run("SELECT 'connected'");
+    drop(locked);
+    for read in [first, second] {
+        assert!(patiently("a read", || block_on(read)).unwrap().is_some());
+    }
+    // The one that a single task uses.
+    store.get_blocking(&id(2)).unwrap();
+    let used = format!(
+        "SELECT pid FROM {} AND query LIKE 'SELECT fence.epoch%' ORDER BY query_start DESC LIMIT 1",
+        place.sessions()
+    );
+    let used = place.query(&used);
+    std::fs::write(server.data_directory().join("pg_hba.conf"), "host all all all reject\n")
+        .unwrap();
+    server.reload().unwrap();
+    patiently("the server's reload", {
+        let access = server.access().clone();
+        move || while access.psql().args(["-c", ""]).output().unwrap().status.success() {}
+    });
+    psql.run(&format!("SELECT pg_terminate_backend({used}, 60000)"));
+    for at in 0..30 {
+        assert_eq!(store.get_blocking(&id(at)).unwrap(), Some(vec![at as u8]));
+    }
+    // Several at a time, too: while the connection is busy, one gets a turn on the one that is gone.
+    psql.run(&format!("BEGIN; LOCK TABLE {}.ldk_data", place.schema));
+    let mut reads = vec![begin(&store, 0)];
+    psql.run(&format!(
+        "DO $$ BEGIN
+             WHILE NOT EXISTS (SELECT FROM {} AND wait_event_type = 'Lock') LOOP
+                 PERFORM pg_stat_clear_snapshot();
+             END LOOP;
+         END $$",
+        place.sessions()
+    ));
+    let refused = || server.log().matches("rejects").count();
+    let before = refused();
+    reads.extend((1..30).map(|at| begin(&store, at)));
+    let start = Instant::now();
+    while refused() == before {
+        assert!(start.elapsed() < PATIENCE, "nobody tries to connect");
+    }
+    psql.run("COMMIT");
+    for (at, read) in reads.into_iter().enumerate() {
         assert_eq!(patiently("a read", || block_on(read)).unwrap(), Some(vec![at as u8]));
     }
 }

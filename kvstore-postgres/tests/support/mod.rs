@@ -90,7 +90,7 @@ impl Place {
     /// Holds up commits of this key of the load, behind their fence, until the session is dropped;
     /// nothing is changed.
     pub fn hold(&self, key: &str) -> Session {
-        let mut session = Session::open(&self.access);
+        let mut session = self.session();
         session.run(&format!(
             "BEGIN; INSERT INTO {}.ldk_data AS entry VALUES ('load', '', '{key}', '', 0)
              ON CONFLICT (primary_namespace, secondary_namespace, key)
@@ -100,9 +100,14 @@ impl Place {
         session
     }
 
+    /// A connection of the test's own.
+    pub fn session(&self) -> Session {
+        Session::open(&self.access)
+    }
+
     /// Holds up all reads and commits until the session is dropped.
     pub fn lock_table(&self) -> Session {
-        let mut session = Session::open(&self.access);
+        let mut session = self.session();
         session.run(&format!("BEGIN; LOCK TABLE {}.ldk_data", self.schema));
         session
     }
