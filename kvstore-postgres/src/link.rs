@@ -1,14 +1,16 @@
 //! What all connections of one store have in common.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
-use kvstore_core::{ErrorKind, Result};
+use futures_lite::future::or;
+use kvstore_core::Result;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::PostgresOptions;
 use crate::connector::Connector;
-use crate::error::error;
+use crate::error::closed;
 use crate::lease::Lease;
 use crate::lock;
 use crate::queries::Queries;
@@ -28,7 +30,7 @@ pub(crate) struct Link {
     retry_budget: Duration,
     /// The largest creation number that was given out, to tell how much the table has grown.
     pub(crate) created: AtomicI64,
-    closed: AtomicBool,
+    closed: watch::Sender<bool>,
 }
 
 impl Link {
@@ -47,7 +49,7 @@ impl Link {
             // The clock has an end.
             retry_budget: options.retry_budget.min(LONGEST_BUDGET),
             created: AtomicI64::new(0),
-            closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
         })
     }
 
@@ -57,13 +59,25 @@ impl Link {
     }
 
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+        self.closed.send_replace(true);
     }
 
     pub(crate) fn check_open(&self, operation: &'static str) -> Result<()> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(error(ErrorKind::Closed, operation, "the store was closed"));
-        }
-        Ok(())
+        if *self.closed.borrow() { Err(closed(operation)) } else { Ok(()) }
+    }
+
+    /// What a read's search for a server finds, unless the store is closed before.
+    pub(crate) async fn unless_closed<T>(
+        &self,
+        operation: &'static str,
+        search: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let mut watch = self.closed.subscribe();
+        let close = async {
+            // It fails only without a sender, which this has.
+            let _ = watch.wait_for(|closed| *closed).await;
+            Err(closed(operation))
+        };
+        or(close, search).await
     }
 }

@@ -54,7 +54,8 @@ impl Seat {
         if let Some(reader) = self.current(link) {
             return Ok(reader);
         }
-        let reader = Arc::new(attach(link, operation, deadline).await?);
+        let attached = link.unless_closed(operation, attach(link, operation, deadline));
+        let reader = Arc::new(attached.await?);
         self.take(Some(Arc::clone(&reader)));
         // If the store was closed meanwhile, nobody else would end it.
         link.check_open(operation).inspect_err(|_| self.take(None))?;
@@ -83,13 +84,10 @@ pub(crate) fn behind(operation: &'static str) -> Error {
 async fn attach(link: &Link, operation: &'static str, deadline: Instant) -> Result<Reader> {
     let mut elsewhere = None;
     loop {
-        // The lease of a closed store is not to be renewed.
-        link.check_open(operation)?;
         let connection = match elsewhere.take() {
             Some(connection) => connection,
             None => link.connector.connect(deadline).await?,
         };
-        link.check_open(operation)?;
         let expected = Standing::expected(link);
         let answer = link.lease.attach(&connection, &link.queries);
         let silence = link.lease.length();

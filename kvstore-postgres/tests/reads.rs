@@ -3,13 +3,14 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::net::TcpListener;
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::{block_on, poll_once};
-use kvstore_core::{EntryId, ErrorKind, Result, Store};
+use kvstore_core::{EntryId, ErrorKind, Namespace, Result, Store};
 use kvstore_postgres::PostgresBackend;
 use postgres_servers::{Server, or_skip};
 use support::{Place, open};
@@ -81,10 +82,17 @@ fn nobody_waits_for_a_server_after_the_close() {
     let place = Place::new(&server.url(), &server);
     let store = store_with(&place, 200);
     server.kill().unwrap();
+    // In the server's place, somebody who says nothing.
+    let silent = TcpListener::bind(("127.0.0.1", server.access().port())).unwrap();
+    let mut list = Box::pin(store.list(&Namespace::new("monitors", "").unwrap()));
+    assert!(block_on(poll_once(&mut list)).is_none());
     let reads: Vec<_> = (0..200).map(|at| begin(&store, at)).collect();
+    let _connected = silent.accept().unwrap();
     // The lease could not be given back.
     store.close_blocking().unwrap_err();
     let late = begin(&store, 0);
+    let error = patiently("a list after the close", || block_on(list)).unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::Closed, "page"), "{error}");
     for read in reads.into_iter().chain([late]) {
         let error = patiently("a read after the close", || block_on(read)).unwrap_err();
         assert_eq!((error.kind(), error.operation()), (ErrorKind::Closed, "get"), "{error}");
