@@ -61,8 +61,8 @@ pub struct PostgresOptions {
     /// the server's session, so statements are not prepared and ldk-node's advisory lock is not
     /// taken. `false` by default.
     pub pooler: bool,
-    /// How many connections serve reads, 2 by default and at least 1. Commits and the lease have
-    /// one each beside them.
+    /// How many connections serve reads, 2 by default and at least 1; each reads up to 64 entries
+    /// that wait at once. Commits and the lease have one connection each beside them.
     pub readers: usize,
     /// What a commit waits for on servers with synchronous standbys.
     pub synchronous_commit: SynchronousCommit,
