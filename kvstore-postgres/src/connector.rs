@@ -23,7 +23,7 @@ pub(crate) struct Connector {
     tls: MakeRustlsConnect,
     setup: String,
     synchronous_commit: Option<&'static str>,
-    connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// What drives the connections that are open, by server.
     drivers: Mutex<Vec<(ServerInfo, AbortHandle)>>,
     /// Servers that were given up for another one; taken only where there is no other.

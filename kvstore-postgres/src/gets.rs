@@ -60,7 +60,9 @@ impl Get {
         (Self { id: id.clone(), deadline, alone: false, answer }, awaited)
     }
 
+    /// Gives the time back that a slow server took, but only once, lest it never ends.
     pub(crate) fn later(self, by: Duration) -> Self {
+        let by = if self.alone { Duration::ZERO } else { by };
         Self { deadline: self.deadline + by, ..self }
     }
 
@@ -157,15 +159,11 @@ impl Turn {
         }
     }
 
-    /// Ends the turn if one on a better seat is under way, which then reads all that wait.
-    pub(crate) fn give_way(&mut self, is_better: impl Fn(usize) -> bool) -> bool {
-        let mut state = self.gets.lock();
+    /// Whether another turn is under way, on a better seat.
+    pub(crate) fn has_better(&self, is_better: impl Fn(usize) -> bool) -> bool {
+        let state = self.gets.lock();
         let taken = |seat: &usize| *seat != self.seat && !state.free.contains(seat);
-        if (0..state.seats).filter(taken).any(is_better) {
-            state.free.push(self.seat);
-            self.over = true;
-        }
-        self.over
+        (0..state.seats).filter(taken).any(is_better)
     }
 
     /// Lets one wait again, behind all others.
@@ -247,23 +245,21 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_changes_to_a_better_seat_or_gives_way_to_one() {
+    fn a_turn_changes_to_a_better_seat_or_knows_of_one() {
         let gets = Arc::new(Gets::new(2));
         let (first, _one) = add(&gets);
         let mut first = first.unwrap();
         let (own, other) = (first.seat(), 1 - first.seat());
-        assert!(!first.give_way(|_| true));
+        assert!(!first.has_better(|_| true));
         first.change_seat(|seat| seat != other);
         assert_eq!(first.seat(), own);
         first.change_seat(|seat| seat == other);
         assert_eq!(first.seat(), other);
         let (second, _another) = add(&gets);
-        let mut second = second.unwrap();
+        let second = second.unwrap();
         assert_eq!(second.seat(), own);
-        assert!(!second.give_way(|seat| seat == own));
-        assert!(second.give_way(|seat| seat == other));
-        drop(second);
-        assert_eq!(first.next().len(), 2);
+        assert!(!second.has_better(|seat| seat == own));
+        assert!(second.has_better(|seat| seat == other));
     }
 
     #[test]
@@ -305,6 +301,15 @@ mod tests {
         // Nobody has to wait where there is no hope.
         turn.fail(deadline, &error(ErrorKind::HistoryLost, "get", "gone"));
         assert_eq!(kind(&mut second), Some(ErrorKind::HistoryLost));
+    }
+
+    #[test]
+    fn a_slow_server_gives_time_back_once() {
+        let (get, _awaited) = get(60);
+        let (deadline, slow) = (get.deadline, Duration::from_secs(30));
+        let get = get.later(slow).alone();
+        assert_eq!(get.deadline, deadline + slow);
+        assert_eq!(get.later(slow).deadline, deadline + slow);
     }
 
     #[test]

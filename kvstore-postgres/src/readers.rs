@@ -99,8 +99,8 @@ impl Seats {
                 Err(failure) if failure.kind().poisons() || failure.kind() == ErrorKind::Closed => {
                     turn.fail(deadline, &failure);
                 }
-                // What this seat cannot read another one can.
-                Err(_) if turn.give_way(is_connected) => return,
+                // What this seat cannot read another one can, sooner or later.
+                Err(_) if turn.has_better(is_connected) => sleep(PAUSE).await,
                 Err(failure) => {
                     turn.fail(deadline.max(Instant::now()), &failure);
                     sleep(PAUSE).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kvstore_core::{Error, ErrorKind, Result};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::Connection;
 use crate::connector::unless_elsewhere;
@@ -47,7 +47,10 @@ impl Seat {
         operation: &'static str,
         deadline: Instant,
     ) -> Result<Arc<Reader>> {
-        let Ok(_making) = timeout_at(deadline, self.making.lock()).await else {
+        // Whoever holds it may have a connection in a moment.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = left.max(link.connector.connect_timeout);
+        let Ok(_making) = timeout(patience, self.making.lock()).await else {
             let message = "others looked for a server all the time and found none";
             return Err(error(ErrorKind::Unavailable, operation, message));
         };
