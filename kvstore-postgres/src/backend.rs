@@ -13,7 +13,6 @@ use tokio::sync::Mutex;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Row;
-use tokio_postgres::types::FromSql;
 
 use crate::connection::{Answer, Connection};
 use crate::connector::unless_elsewhere;
@@ -22,7 +21,7 @@ use crate::keeper::Keeper;
 use crate::lease::{Grant, Holder};
 use crate::link::Link;
 use crate::readers::Readers;
-use crate::request::{FOUND, Request};
+use crate::request::{FOUND, Request, column};
 use crate::writer::Writer;
 use crate::{PostgresOptions, ServerInfo, Wait, schema};
 
@@ -292,14 +291,6 @@ impl Backend for PostgresBackend {
     async fn close(&self) -> Result<()> {
         self.run("close", self.closing()).await
     }
-}
-
-/// A value of a type that no store wrote, or none at all, says that the table is damaged.
-fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
-    row.try_get(at).map_err(|source| {
-        let message = format!("the table holds a row that no store wrote: {source}");
-        error(ErrorKind::Corrupted, "read row", message).with_source(source)
-    })
 }
 
 fn number(row: &Row, at: usize) -> Result<u64> {

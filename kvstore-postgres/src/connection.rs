@@ -1,7 +1,6 @@
 //! One connection to a server.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -81,17 +80,15 @@ impl Connection {
         &self,
         query: &Query,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Answer<Pin<Box<RowStream>>> {
+    ) -> Answer<RowStream> {
         let parameters = parameters.iter().copied();
-        let rows = if self.pooler {
+        if self.pooler {
             let typed = parameters.zip(query.types.iter().cloned());
-            self.client.query_typed_raw(&query.text, typed).await?
-        } else {
-            let prepare = || self.client.prepare_typed(&query.text, &query.types);
-            let statement = self.prepared[query.place].get_or_try_init(prepare).await?;
-            self.client.query_raw(statement, parameters).await?
-        };
-        Ok(Box::pin(rows))
+            return self.client.query_typed_raw(&query.text, typed).await;
+        }
+        let prepare = || self.client.prepare_typed(&query.text, &query.types);
+        let statement = self.prepared[query.place].get_or_try_init(prepare).await?;
+        self.client.query_raw(statement, parameters).await
     }
 
     /// The client itself, for what is asked once.

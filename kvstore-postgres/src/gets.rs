@@ -51,6 +51,11 @@ pub(crate) struct Get {
     answer: oneshot::Sender<Result<Option<Row>>>,
 }
 
+/// Gives all of them the same error.
+pub(crate) fn refuse(gets: impl IntoIterator<Item = Get>, failure: &Error) {
+    gets.into_iter().for_each(|get| get.answer(Err(failure.clone())));
+}
+
 /// What an entry's read will give.
 pub(crate) type Awaited = oneshot::Receiver<Result<Option<Row>>>;
 
@@ -184,7 +189,7 @@ impl Turn {
         let is_over = |get: &Get| get.deadline <= deadline || !failure.is_retryable();
         let (over, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_over);
         self.put_back(others.into_iter());
-        over.into_iter().for_each(|get| get.answer(Err(failure.clone())));
+        refuse(over, failure);
     }
 }
 

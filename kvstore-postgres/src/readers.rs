@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Row;
 
 use crate::error::{closed, describe, engine, error};
-use crate::gets::{Get, Gets, Turn};
+use crate::gets::{Get, Gets, Turn, refuse};
 use crate::link::Link;
 use crate::request::{End, Request, Standing, is_nothing, place};
-use crate::seats::{PAUSE, Reader, Seat, behind};
+use crate::seats::{PAUSE, Reader, Seat, unanswered};
 
 /// A few connections that reads take turns on. Single entries are read together as they wait.
 ///
@@ -68,7 +68,7 @@ impl Readers {
 
     /// Ends all connections once the reads on them are done.
     pub(crate) fn close(&self) {
-        self.gets.close().into_iter().for_each(|get| get.answer(Err(closed("get"))));
+        refuse(self.gets.close(), &closed("get"));
         self.seats.seats.iter().for_each(|seat| seat.take(None));
     }
 
@@ -87,15 +87,9 @@ impl Seats {
             if !is_connected(turn.seat()) {
                 turn.change_seat(is_connected);
             }
-            let seat = &self.seats[turn.seat()];
-            let reader = match (self.link.check_open("get"), seat.current(&self.link)) {
-                // Some may have been put back after the close.
-                (Err(closed), _) => Err(closed),
-                (Ok(()), Some(reader)) => Ok(reader),
-                (Ok(()), None) => seat.connect(&self.link, "get", deadline).await,
-            };
-            match reader {
+            match self.seats[turn.seat()].reader(&self.link, "get", || deadline).await {
                 Ok(reader) => self.answer(&turn, &reader).await,
+                // Some may also have been put back after the close.
                 Err(failure) if failure.kind().poisons() || failure.kind() == ErrorKind::Closed => {
                     turn.fail(deadline, &failure);
                 }
@@ -118,8 +112,7 @@ impl Seats {
             return;
         }
         let ids: Vec<_> = gets.iter().flatten().map(|get| get.id.clone()).collect();
-        let ids: Vec<_> = ids.iter().collect();
-        let request = match ids[..] {
+        let request = match &ids[..] {
             [id] => Request::Get(id),
             _ => Request::GetAll(&ids),
         };
@@ -134,49 +127,35 @@ impl Seats {
         let asked = Instant::now();
         let end = request.ask(link, &reader.connection, &expected, answer).await;
         let left = gets.into_iter().flatten();
-        let mut lost = None;
-        match end {
+        let lost = match end {
             Ok(End::Whole) => {
                 let message = "the server's answer lacks an entry; report this";
-                let failure = error(ErrorKind::Io, "get", message);
-                return left.for_each(|get| get.answer(Err(failure.clone())));
+                return refuse(left, &error(ErrorKind::Io, "get", message));
             }
-            Ok(End::Bad(failure)) => {
-                return left.for_each(|get| get.answer(Err(failure.clone())));
-            }
-            Ok(End::Behind) => {}
-            Err(source) if reader.connection.is_ended_by(&source) => lost = Some(source),
-            Err(source) if single => {
-                let failure = engine("get", source);
-                return left.for_each(|get| get.answer(Err(failure.clone())));
-            }
+            Ok(End::Bad(failure)) => return refuse(left, &failure),
+            Ok(End::Behind) => None,
+            Err(source) if reader.connection.is_ended_by(&source) => Some(source),
+            Err(source) if single => return refuse(left, &engine("get", source)),
             Err(source) => {
                 tracing::warn!(error = describe(&source), "reading one by one");
                 return turn.put_back(left.map(Get::alone));
             }
-        }
+        };
         seats[turn.seat()].leave(reader);
         // What a slow server takes is not time without one.
         let (over, others): (Vec<_>, Vec<_>) = left.partition(|get| get.deadline < asked);
         let later = asked.elapsed();
         let others = others.into_iter().map(|get| get.later(later));
-        let failure = match lost {
-            Some(source) => {
-                tracing::info!(error = describe(&source), "a read's answer was lost");
-                // The server may have died of one of them, which is then not in the others' way.
-                if single {
-                    others.for_each(|get| turn.put_last(get.alone()));
-                } else {
-                    turn.put_back(others.map(Get::alone));
-                }
-                engine("get", source)
-            }
-            None => {
-                turn.put_back(others);
-                behind("get")
-            }
-        };
-        over.into_iter().for_each(|get| get.answer(Err(failure.clone())));
+        // The server may have died of one of them, which is then not in the others' way.
+        match &lost {
+            Some(_) if single => others.for_each(|get| turn.put_last(get.alone())),
+            Some(_) => turn.put_back(others.map(Get::alone)),
+            None => turn.put_back(others),
+        }
+        if let Some(source) = &lost {
+            tracing::info!(error = describe(source), "a read's answer was lost");
+        }
+        refuse(over, &unanswered("get", lost));
         sleep(PAUSE).await;
     }
 
@@ -191,14 +170,8 @@ impl Seats {
         let expected = Standing::expected(link);
         let mut deadline = None;
         loop {
-            link.check_open(operation)?;
-            let reader = match seat.current(link) {
-                Some(reader) => reader,
-                None => {
-                    let deadline = *deadline.get_or_insert_with(|| link.deadline());
-                    seat.connect(link, operation, deadline).await?
-                }
-            };
+            let until = || *deadline.get_or_insert_with(|| link.deadline());
+            let reader = seat.reader(link, operation, until).await?;
             let mut found = Vec::new();
             let keep = |row: Row| {
                 if !is_nothing(&row) {
@@ -206,7 +179,7 @@ impl Seats {
                 }
                 Ok(())
             };
-            let failure = match request.ask(link, &reader.connection, &expected, keep).await {
+            let lost = match request.ask(link, &reader.connection, &expected, keep).await {
                 Ok(End::Whole) => return Ok(found),
                 Ok(End::Bad(failure)) => return Err(failure),
                 Ok(End::Behind) => None,
@@ -215,13 +188,10 @@ impl Seats {
             };
             seat.leave(&reader);
             if Instant::now() > *deadline.get_or_insert_with(|| link.deadline()) {
-                return Err(match failure {
-                    Some(source) => engine(operation, source),
-                    None => behind(operation),
-                });
+                return Err(unanswered(operation, lost));
             }
-            if let Some(source) = failure {
-                tracing::info!(error = describe(&source), "a read's answer was lost");
+            if let Some(source) = &lost {
+                tracing::info!(error = describe(source), "a read's answer was lost");
             }
             sleep(PAUSE).await;
         }

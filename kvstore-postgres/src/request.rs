@@ -1,10 +1,10 @@
 //! What is read, and how far the server was that answered.
 
-use std::pin::Pin;
+use std::pin::pin;
 
 use futures_lite::StreamExt;
 use kvstore_core::{EntryId, ErrorKind, Namespace, Result};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Row, RowStream};
 
 use crate::connection::{Answer, Connection};
@@ -16,7 +16,7 @@ use crate::names::Names;
 pub(crate) enum Request<'a> {
     Get(&'a EntryId),
     /// A row for each, also of those that are not there, with its place among them.
-    GetAll(&'a [&'a EntryId]),
+    GetAll(&'a [EntryId]),
     Page {
         namespace: Namespace,
         /// Creation number and key to go on after.
@@ -41,6 +41,14 @@ pub(crate) fn is_nothing(row: &Row) -> bool {
     matches!(row.try_get::<_, Option<&str>>(FOUND), Ok(None))
 }
 
+/// A value of a type that no store wrote, or none at all, says that the table is damaged.
+pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, at: usize) -> Result<T> {
+    row.try_get(at).map_err(|source| {
+        let message = format!("the table holds a row that no store wrote: {source}");
+        error(ErrorKind::Corrupted, "read row", message).with_source(source)
+    })
+}
+
 /// The place of what was asked for, from zero.
 pub(crate) fn place(row: &Row) -> Option<usize> {
     let place: i64 = row.try_get(PLACE).ok()?;
@@ -62,8 +70,8 @@ impl Standing {
         Self { epoch: link.lease.epoch(), sequence }
     }
 
-    fn of(row: &Row) -> Answer<Self> {
-        Ok(Self { epoch: row.try_get(0)?, sequence: row.try_get(1)? })
+    fn of(row: &Row) -> Result<Self> {
+        Ok(Self { epoch: column(row, 0)?, sequence: column(row, 1)? })
     }
 
     pub(crate) fn has(&self, expected: &Self) -> bool {
@@ -89,17 +97,13 @@ impl Request<'_> {
         expected: &Standing,
         mut each: impl FnMut(Row) -> Result<()> + Send,
     ) -> Answer<End> {
-        let mut rows = self.send(link, connection).await?;
+        let mut rows = pin!(self.send(link, connection).await?);
         let mut end = End::Behind;
         while let Some(row) = rows.try_next().await? {
             match Standing::of(&row) {
                 Ok(found) if !found.has(expected) => return Ok(End::Behind),
                 Ok(_) => {}
-                Err(source) => {
-                    let message = format!("the fence's table holds what no store wrote: {source}");
-                    let damage = error(ErrorKind::Corrupted, "read row", message);
-                    return Ok(End::Bad(damage.with_source(source)));
-                }
+                Err(damage) => return Ok(End::Bad(damage)),
             }
             end = End::Whole;
             if let Err(refusal) = each(row) {
@@ -109,7 +113,7 @@ impl Request<'_> {
         Ok(end)
     }
 
-    async fn send(&self, link: &Link, connection: &Connection) -> Answer<Pin<Box<RowStream>>> {
+    async fn send(&self, link: &Link, connection: &Connection) -> Answer<RowStream> {
         let queries = &link.queries;
         match self {
             Self::Get(id) => {

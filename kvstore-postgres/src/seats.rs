@@ -40,8 +40,21 @@ impl Seat {
         reader.as_ref().filter(usable).cloned()
     }
 
-    /// A new connection, where there is none that can be used.
-    pub(crate) async fn connect(
+    /// The connection here, or a new one if there is none that can be used.
+    pub(crate) async fn reader(
+        &self,
+        link: &Link,
+        operation: &'static str,
+        deadline: impl FnOnce() -> Instant + Send,
+    ) -> Result<Arc<Reader>> {
+        link.check_open(operation)?;
+        match self.current(link) {
+            Some(reader) => Ok(reader),
+            None => self.connect(link, operation, deadline()).await,
+        }
+    }
+
+    async fn connect(
         &self,
         link: &Link,
         operation: &'static str,
@@ -77,7 +90,12 @@ impl Seat {
     }
 }
 
-pub(crate) fn behind(operation: &'static str) -> Error {
+/// Why there was no answer: the connection was lost, or no server has what is expected.
+pub(crate) fn unanswered(operation: &'static str, lost: Option<tokio_postgres::Error>) -> Error {
+    lost.map_or_else(|| behind(operation), |source| engine(operation, source))
+}
+
+fn behind(operation: &'static str) -> Error {
     let message = "no server has what this store has committed";
     error(ErrorKind::Unavailable, operation, message)
 }
