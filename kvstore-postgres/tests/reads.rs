@@ -4,20 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::TcpListener;
-use std::pin::Pin;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::{block_on, poll_once};
-use kvstore_core::{EntryId, ErrorKind, Namespace, Result, Store};
+use kvstore_core::{EntryId, ErrorKind, Namespace, Store};
 use kvstore_postgres::PostgresBackend;
 use postgres_servers::{Server, or_skip};
-use support::{Place, open};
+use support::load::PATIENCE;
+use support::{Place, Read, open};
 
 mod support;
-
-type Read = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>>> + Send>>;
 
 fn id(at: usize) -> EntryId {
     EntryId::new("monitors", "", &at.to_string()).unwrap()
@@ -30,16 +28,9 @@ fn store_with(place: &Place, count: usize) -> Store<PostgresBackend> {
     store
 }
 
-/// A read that is under way.
 fn begin(store: &Store<PostgresBackend>, at: usize) -> Read {
-    let mut read: Read = Box::pin(store.get(&id(at)));
-    match block_on(poll_once(&mut read)) {
-        Some(answer) => Box::pin(std::future::ready(answer)),
-        None => read,
-    }
+    support::begin(store, &id(at))
 }
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What must not take for ever.
 fn patiently<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {

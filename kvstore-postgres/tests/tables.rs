@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use conformance::SmallDisk;
-use futures_lite::future::{block_on, poll_once};
+use futures_lite::future::block_on;
 use kvstore_core::{Batch, EntryId, Error, ErrorKind, Namespace, Store};
 use kvstore_postgres::{PostgresBackend, PostgresOptions};
 use postgres_servers::{Server, Stop, or_skip};
@@ -28,12 +28,8 @@ fn get_at_once(
     store: &Store<PostgresBackend>,
     ids: impl Iterator<Item = EntryId>,
 ) -> Vec<kvstore_core::Result<Option<Vec<u8>>>> {
-    let begin = |id| {
-        let mut read = Box::pin(store.get(&id));
-        (block_on(poll_once(&mut read)), read)
-    };
-    let reads: Vec<_> = ids.map(begin).collect();
-    reads.into_iter().map(|(answer, read)| answer.unwrap_or_else(|| block_on(read))).collect()
+    let reads: Vec<_> = ids.map(|id| support::begin(store, &id)).collect();
+    reads.into_iter().map(block_on).collect()
 }
 
 /// What ldk-node asks, newest first.

@@ -10,10 +10,12 @@
 pub mod load;
 pub mod session;
 
+use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kvstore_core::Store;
+use futures_lite::future::{block_on, poll_once};
+use kvstore_core::{EntryId, Result, Store};
 use kvstore_postgres::{PostgresBackend, PostgresOptions};
 use postgres_servers::{Access, Pooler, Server, or_skip};
 use session::Session;
@@ -34,6 +36,18 @@ pub fn pooler() -> Option<&'static Pooler> {
 /// Opens a store.
 pub fn open(options: &PostgresOptions) -> Store<PostgresBackend> {
     Store::open(PostgresBackend::open(options).unwrap()).unwrap()
+}
+
+/// A read that is under way.
+pub type Read = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>>> + Send>>;
+
+/// Begins a read.
+pub fn begin(store: &Store<PostgresBackend>, id: &EntryId) -> Read {
+    let mut read: Read = Box::pin(store.get(id));
+    match block_on(poll_once(&mut read)) {
+        Some(answer) => Box::pin(std::future::ready(answer)),
+        None => read,
+    }
 }
 
 /// A schema of its own, gone with this.
