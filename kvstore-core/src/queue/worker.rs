@@ -8,7 +8,7 @@ use futures_lite::future::block_on;
 
 use super::group::Group;
 use super::{Queue, QueueOptions};
-use crate::{Backend, Batch, Error, ErrorKind, Mutation, Result};
+use crate::{Backend, Batch, Error, ErrorKind, Mutation, Result, log};
 
 /// What a store's handles, its worker and its reads under way have in common.
 pub(crate) struct Shared<B> {
@@ -37,9 +37,9 @@ impl<B: Backend> Shared<B> {
         self.queue.finish(outcome);
         // After the queue is in order: a subscriber may use the store itself.
         if let Some(error) = poison {
-            tracing::error!(%error, "the store stops until it is reopened");
+            log(|| tracing::error!(%error, "the store stops until it is reopened"));
         } else if let Some(error) = lazy {
-            tracing::warn!(%error, "a lazy remove failed and will be tried again");
+            log(|| tracing::warn!(%error, "a lazy remove failed and will be tried again"));
         }
     }
 
@@ -65,7 +65,7 @@ impl<B: Backend> Shared<B> {
         let failure = result.as_ref().err().cloned();
         self.queue.finish_close(result);
         if let Some(error) = failure {
-            tracing::error!(%error, "the store did not close cleanly");
+            log(|| tracing::error!(%error, "the store did not close cleanly"));
         }
     }
 }
