@@ -120,7 +120,9 @@ impl EntryId {
         self.primary() == namespace.primary() && self.secondary() == namespace.secondary()
     }
 
-    pub(crate) fn to_key(&self) -> Key {
+    /// The key by itself.
+    #[must_use]
+    pub fn to_key(&self) -> Key {
         Key(Arc::from(self.key()))
     }
 

@@ -33,14 +33,7 @@ pub(crate) fn corrupted(operation: &'static str, path: &Path, what: &str) -> Err
     error(ErrorKind::Corrupted, operation, message)
 }
 
-/// A flush that failed: what was written may or may not be on the disk, and to flush again would
-/// not tell.
-///
-/// **Source**: `fsync(2)`; Linux marks the pages clean after an error.
+/// A flush that failed: what was written may or may not be on the disk.
 pub(crate) fn flush(operation: &'static str, path: &Path, source: io::Error) -> Error {
-    let message = format!(
-        "{}: the flush failed: {source}; check the disk, then reopen the store",
-        path.display()
-    );
-    error(ErrorKind::InDoubt, operation, message).with_source(source)
+    named(local::flush_error(operation, path, source))
 }

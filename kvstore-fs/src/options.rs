@@ -22,16 +22,19 @@ pub struct FsOptions {
     pub layout: Option<Layout>,
     /// Whether to create the directory if it is missing; `true` by default.
     pub create: bool,
-    /// Bytes of the journal, 16 MiB by default and at least 32 KiB. It bounds what is to be put in
-    /// place, and so the time that a recovery takes.
+    /// Bytes of the journal, 16 MiB by default and at least 32 KiB. It bounds what a recovery reads
+    /// and what waits to be checkpointed. A journal that a crash left keeps its size until the next
+    /// clean close.
     pub journal_bytes: u64,
-    /// Bytes of values that are kept in memory until their files are in place, 16 MiB by default.
-    /// When there are more, they are put in place although the journal has room; 0 does so after
-    /// every group.
+    /// Bytes of values that are kept in memory until they are checkpointed, 16 MiB by default. A
+    /// commit waits while there are more; 0 checkpoints after every group.
     pub pending_bytes: usize,
-    /// Values of so many bytes or more go to a file of their own before the journal names them,
+    /// Values of so many bytes or more are written to a spool file before the journal names them,
     /// 256 KiB by default.
     pub large_value_bytes: usize,
+    /// Bytes of spool files, 64 MiB by default. A commit waits while there are more, unless its
+    /// own values alone are more than that.
+    pub spool_bytes: u64,
 }
 
 impl FsOptions {
@@ -45,6 +48,7 @@ impl FsOptions {
             journal_bytes: 16 << 20,
             pending_bytes: 16 << 20,
             large_value_bytes: 256 << 10,
+            spool_bytes: 64 << 20,
         }
     }
 
@@ -80,6 +84,13 @@ impl FsOptions {
     #[must_use]
     pub fn large_value_bytes(mut self, bytes: usize) -> Self {
         self.large_value_bytes = bytes;
+        self
+    }
+
+    /// Sets [`spool_bytes`](Self::spool_bytes).
+    #[must_use]
+    pub fn spool_bytes(mut self, bytes: u64) -> Self {
+        self.spool_bytes = bytes;
         self
     }
 }

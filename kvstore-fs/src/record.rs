@@ -6,12 +6,12 @@ use kvstore_core::{Bytes, EntryId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) id: EntryId,
-    pub(crate) after: After,
+    pub(crate) new: NewState,
 }
 
 /// What an entry is after a change.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum After {
+pub(crate) enum NewState {
     Removed,
     Value { created: u64, value: Value },
 }
@@ -23,13 +23,33 @@ pub(crate) enum Value {
     Spooled(Spooled),
 }
 
-/// A file of its own for bytes that are too many for the journal.
+/// Bytes in a spool file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spooled {
     /// The file's name.
     pub(crate) number: u64,
+    /// Where they begin in it: not at 0 only for values of a record that is a spool file itself.
+    pub(crate) offset: u64,
     pub(crate) len: u64,
     pub(crate) crc: u32,
+}
+
+impl NewState {
+    /// Bytes of the value that are kept in memory.
+    pub(crate) fn bytes_in_memory(&self) -> usize {
+        match self {
+            Self::Value { value: Value::Inline(bytes), .. } => bytes.len(),
+            _ => 0,
+        }
+    }
+
+    /// Where the value is, if it is in a spool file.
+    pub(crate) fn spooled(&self) -> Option<&Spooled> {
+        match self {
+            Self::Value { value: Value::Spooled(spooled), .. } => Some(spooled),
+            _ => None,
+        }
+    }
 }
 
 impl Value {
@@ -47,7 +67,7 @@ impl std::fmt::Debug for Value {
     }
 }
 
-impl std::fmt::Debug for After {
+impl std::fmt::Debug for NewState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Removed => f.write_str("Removed"),
@@ -62,11 +82,11 @@ const SPOOLED: u8 = 2;
 
 pub(crate) fn encode(changes: &[Change]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for Change { id, after } in changes {
-        let tag = match after {
-            After::Removed => REMOVED,
-            After::Value { value: Value::Inline(_), .. } => INLINE,
-            After::Value { value: Value::Spooled(_), .. } => SPOOLED,
+    for Change { id, new } in changes {
+        let tag = match new {
+            NewState::Removed => REMOVED,
+            NewState::Value { value: Value::Inline(_), .. } => INLINE,
+            NewState::Value { value: Value::Spooled(_), .. } => SPOOLED,
         };
         bytes.push(tag);
         for name in [id.primary(), id.secondary(), id.key()] {
@@ -74,7 +94,7 @@ pub(crate) fn encode(changes: &[Change]) -> Vec<u8> {
             bytes.push(name.len() as u8);
             bytes.extend_from_slice(name.as_bytes());
         }
-        if let After::Value { created, value } = after {
+        if let NewState::Value { created, value } = new {
             bytes.extend_from_slice(&created.to_le_bytes());
             bytes.extend_from_slice(&value.len().to_le_bytes());
             match value {
@@ -106,6 +126,24 @@ pub(crate) fn decode_spooled(bytes: &Bytes) -> Option<Spooled> {
     Reader { bytes, at: 0 }.spooled()
 }
 
+/// Reads a record whose payload is the spool file `number`: its values stay in that file, so that a
+/// large group takes no memory while it waits to be checkpointed.
+pub(crate) fn decode_in_spool_file(payload: &Bytes, number: u64) -> Option<Vec<Change>> {
+    let mut changes = decode(payload)?;
+    for change in &mut changes {
+        if let NewState::Value { value, .. } = &mut change.new
+            && let Value::Inline(bytes) = value
+            && !bytes.is_empty()
+        {
+            // It is a part of the payload, so it lies behind its start.
+            let offset = (bytes.as_ptr().addr() - payload.as_ptr().addr()) as u64;
+            let (len, crc) = (bytes.len() as u64, crc32fast::hash(bytes));
+            *value = Value::Spooled(Spooled { number, offset, len, crc });
+        }
+    }
+    Some(changes)
+}
+
 struct Reader<'a> {
     bytes: &'a Bytes,
     at: usize,
@@ -134,7 +172,8 @@ impl Reader<'_> {
 
     fn spooled(&mut self) -> Option<Spooled> {
         let (number, len) = (self.number()?, self.number()?);
-        Some(Spooled { number, len, crc: u32::from_le_bytes(self.array()?) })
+        let crc = u32::from_le_bytes(self.array()?);
+        Some(Spooled { number, offset: 0, len, crc })
     }
 
     fn change(&mut self) -> Option<Change> {
@@ -142,7 +181,7 @@ impl Reader<'_> {
         let (primary, secondary, key) = (self.name()?, self.name()?, self.name()?);
         let id = EntryId::new(&primary, &secondary, &key).ok()?;
         if tag == REMOVED {
-            return Some(Change { id, after: After::Removed });
+            return Some(Change { id, new: NewState::Removed });
         }
         let (created, len) = (self.number()?, self.number()?);
         let value = match tag {
@@ -150,7 +189,7 @@ impl Reader<'_> {
             SPOOLED => Value::Spooled(self.spooled().filter(|spooled| spooled.len == len)?),
             _ => return None,
         };
-        Some(Change { id, after: After::Value { created, value } })
+        Some(Change { id, new: NewState::Value { created, value } })
     }
 }
 
@@ -161,13 +200,13 @@ mod tests {
     #[test]
     fn changes_round_trip_and_nothing_else_decodes() {
         let id = |key: &str| EntryId::new("p", "", key).unwrap();
-        let spooled = Spooled { number: 7, len: 1 << 40, crc: 99 };
-        let value = |value| After::Value { created: u64::MAX, value };
+        let spooled = Spooled { number: 7, offset: 0, len: 1 << 40, crc: 99 };
+        let value = |value| NewState::Value { created: u64::MAX, value };
         let changes = vec![
-            Change { id: id("removed"), after: After::Removed },
-            Change { id: id("empty"), after: value(Value::Inline(Bytes::new())) },
-            Change { id: id("inline"), after: value(Value::Inline(vec![1, 2, 3].into())) },
-            Change { id: id("spooled"), after: value(Value::Spooled(spooled)) },
+            Change { id: id("removed"), new: NewState::Removed },
+            Change { id: id("empty"), new: value(Value::Inline(Bytes::new())) },
+            Change { id: id("inline"), new: value(Value::Inline(vec![1, 2, 3].into())) },
+            Change { id: id("spooled"), new: value(Value::Spooled(spooled)) },
         ];
         let bytes = Bytes::from(encode(&changes));
         assert_eq!(decode(&bytes), Some(changes));

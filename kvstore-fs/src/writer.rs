@@ -1,186 +1,295 @@
 //! From a group of mutations to a record in the journal.
 
-use std::path::Path;
 use std::sync::PoisonError;
-use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvstore_core::local::{OwnerLock, create_dir_all};
-use kvstore_core::{Bytes, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
+use kvstore_core::{Bytes, EntryId, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
 
-use crate::backend::{FsBackend, closed};
-use crate::disk;
-use crate::error::{error, named};
-use crate::journal::{Journal, Kind};
-use crate::layout::Layout;
-use crate::record::{self, After, Change, Spooled, Value};
-use crate::spool::Spool;
+use crate::error::{error, io};
+use crate::journal::{self, Journal, Kind};
+use crate::layout::{EMPTY, Layout};
+use crate::options::FsOptions;
+use crate::record::{self, Change, NewState, Spooled, Value};
+use crate::shared::{Shared, closed};
+use crate::spool::SpoolWriter;
+use crate::state::State;
 
-/// What only the committer changes.
+/// What only the one who commits changes.
 pub(crate) struct Writer {
-    pub(crate) journal: Option<Journal>,
+    journal: Option<Journal>,
     pub(crate) last_sequence: u64,
     /// The largest creation number given out.
-    pub(crate) last_created: u64,
-    pub(crate) spool: Spool,
-    pub(crate) checkpoint: Option<JoinHandle<()>>,
-    pub(crate) _lock: OwnerLock,
+    last_created: u64,
+    spool: SpoolWriter,
+    /// More values than the options allow were in memory after the last commit.
+    is_over_memory: bool,
+}
+
+/// A group that is in the journal.
+struct Committed {
+    changes: Vec<Change>,
+    /// The spool file that the record itself is.
+    payload: Option<Spooled>,
 }
 
 impl Writer {
-    pub(crate) fn new(root: &Path, last_created: u64, lock: OwnerLock) -> Self {
-        Self {
-            journal: None,
-            last_sequence: 0,
-            last_created,
-            spool: Spool::new(root),
-            checkpoint: None,
-            _lock: lock,
-        }
+    /// Goes on after the numbers that are in use.
+    pub(crate) fn new(
+        journal: Option<Journal>,
+        last_sequence: u64,
+        last_created: u64,
+        last_spooled: u64,
+    ) -> Self {
+        let spool = SpoolWriter::new(last_spooled);
+        Self { journal, last_sequence, last_created, spool, is_over_memory: false }
     }
-}
 
-impl FsBackend {
-    pub(crate) fn commit_in(&self, writer: &mut Writer, mutations: &[Mutation]) -> Result<()> {
-        let placed = self.progress.placed()?;
-        if let Some(journal) = &mut writer.journal {
-            journal.release(placed);
+    pub(crate) fn commit(&mut self, shared: &Shared, mutations: &[Mutation]) -> Result<()> {
+        let last_created = self.last_created;
+        let mut result = self.try_commit(shared, mutations);
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::StorageFull)
+            && self.make_room(shared)?
+        {
+            self.last_created = last_created;
+            result = self.try_commit(shared, mutations);
         }
-        let last_created = writer.last_created;
-        match self.journal(writer, mutations) {
-            Ok((changes, payload)) => {
-                writer.spool.keep();
-                let pending = self.show(writer.last_sequence, changes, payload);
-                let filling = writer.journal.as_ref().is_some_and(Journal::is_filling);
-                if filling || pending > self.options.pending_bytes {
-                    self.progress.request(writer.last_sequence);
-                }
+        if result.is_err() {
+            self.last_created = last_created;
+        }
+        result
+    }
+
+    fn try_commit(&mut self, shared: &Shared, mutations: &[Mutation]) -> Result<()> {
+        let checkpointed = shared.checkpoint.checkpointed()?;
+        if let Some(journal) = &mut self.journal {
+            journal.release(checkpointed);
+        }
+        self.wait_for_memory(shared)?;
+        match self.journal(shared, mutations) {
+            Ok(committed) => {
+                self.spool.keep();
+                self.show(shared, committed);
                 Ok(())
             }
             Err(failure) => {
-                writer.last_created = last_created;
                 if !failure.kind().poisons() {
-                    writer.spool.discard();
+                    self.spool.discard(&shared.spool);
                 }
                 Err(failure)
             }
         }
     }
 
-    /// Makes the mutations durable in the journal.
-    fn journal(
-        &self,
-        writer: &mut Writer,
-        mutations: &[Mutation],
-    ) -> Result<(Vec<Change>, Option<Spooled>)> {
-        let changes = self.changes(writer, mutations)?;
-        let mut payload_file = None;
-        let mut payload = record::encode(&changes);
-        if writer.journal.is_none() {
-            if let Some(mark) = self.layout.mark(&self.root) {
-                create_dir_all(&mark).map_err(named)?;
-                disk::sync_dir(&self.root)?;
-            }
-            let placed = writer.last_sequence;
-            let journal =
-                Journal::create(&self.root, self.layout, self.options.journal_bytes, placed)?;
-            self.progress.attach(journal.placer()?);
-            writer.journal = Some(journal);
-        }
-        let Writer { journal: Some(journal), spool, .. } = writer else {
-            return Err(closed());
-        };
-        let mut kind = Kind::Inline;
-        if payload.len() > journal.max_payload() {
-            let content = spool.write(&payload, 0)?;
-            payload.clear();
-            record::encode_spooled(&content, &mut payload);
-            kind = Kind::Spooled;
-            payload_file = Some(content);
-        }
-        if let Some(needed) = journal.needs_placed(payload.len()) {
-            self.progress.wait_for(needed)?;
-            journal.release(needed);
-        }
-        journal.append(writer.last_sequence + 1, kind, &payload)?;
-        writer.last_sequence += 1;
-        Ok((changes, payload_file))
-    }
-
-    fn changes(&self, writer: &mut Writer, mutations: &[Mutation]) -> Result<Vec<Change>> {
-        let kept = self.kept(mutations);
-        let mut changes = Vec::with_capacity(mutations.len());
-        for (mutation, kept) in mutations.iter().zip(kept) {
-            let id = mutation.id().clone();
-            let after = match mutation {
-                Mutation::Remove { .. } => After::Removed,
-                Mutation::Put { value, renew, .. } => {
-                    let kept = kept.filter(|_| !renew);
-                    let created = kept.unwrap_or_else(|| next_created(&mut writer.last_created));
-                    let value = self.value(&mut writer.spool, value, created)?;
-                    After::Value { created, value }
-                }
-            };
-            changes.push(Change { id, after });
-        }
-        self.check(&changes)?;
-        Ok(changes)
-    }
-
-    /// The creation numbers of those entries that are there.
-    fn kept(&self, mutations: &[Mutation]) -> Vec<Option<u64>> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let created = |mutation: &Mutation| Some(state.index.get(mutation.id())?.created);
-        mutations.iter().map(created).collect()
-    }
-
-    /// Refuses what the first layout cannot hold (contract N6).
-    fn check(&self, changes: &[Change]) -> Result<()> {
-        if self.layout == Layout::V2 {
+    /// Waits while more values than the options allow are kept in memory (contract G1).
+    fn wait_for_memory(&self, shared: &Shared) -> Result<()> {
+        if !self.is_over_memory {
             return Ok(());
         }
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        for change in changes.iter().filter(|change| change.after != After::Removed) {
-            if let Some(other) = state.conflict(self.layout, &change.id, changes) {
-                let message = format!(
-                    "{other} is in the way: LDK's first directory layout cannot hold a key and a \
-                     namespace of one name; use the second layout, or another name"
-                );
-                return Err(
-                    error(ErrorKind::InvalidInput, "commit", message).with_entry(&change.id)
-                );
-            }
+        shared.checkpoint.request(self.last_sequence);
+        shared.checkpoint.wait_until(|_| {
+            let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            !is_over_memory(&state, &shared.options)
+        })
+    }
+
+    /// Waits while there are more bytes of spool files than the options allow (contract G2). What
+    /// the group at hand wrote itself does not count.
+    fn wait_for_spool(&self, shared: &Shared, bytes: usize) -> Result<()> {
+        let limit = shared.options.spool_bytes;
+        let is_enough = |_| {
+            let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.spool_bytes == 0 || state.spool_bytes.saturating_add(bytes as u64) <= limit
+        };
+        if is_enough(0) {
+            return Ok(());
         }
+        shared.checkpoint.request(self.last_sequence);
+        shared.checkpoint.request_collection();
+        shared.checkpoint.wait_until(is_enough)
+    }
+
+    /// On a full disk: removes what is not needed any more. Whether that may have helped.
+    fn make_room(&self, shared: &Shared) -> Result<bool> {
+        let state = shared.read_state()?;
+        let may_help = !state.dirty.is_empty() || state.spool_bytes > 0;
+        drop(state);
+        if may_help {
+            shared.checkpoint.request_collection();
+            // That it has no room itself is not what the caller has to hear.
+            let _ = shared.checkpoint.wait_for(self.last_sequence);
+        }
+        Ok(may_help)
+    }
+
+    /// Makes the mutations durable in the journal.
+    fn journal(&mut self, shared: &Shared, mutations: &[Mutation]) -> Result<Committed> {
+        let mut changes = self.changes(shared, mutations)?;
+        let mut payload = record::encode(&changes);
+        let (mut kind, mut payload_file) = (Kind::Inline, None);
+        if payload.len() > self.journal_of(shared)?.max_payload() {
+            self.wait_for_spool(shared, payload.len())?;
+            let spooled = self.spool.write(&shared.root, &shared.spool, &payload, 0)?;
+            let whole = Bytes::from(std::mem::take(&mut payload));
+            // What was encoded just now.
+            changes = record::decode_in_spool_file(&whole, spooled.number).unwrap_or(changes);
+            record::encode_spooled(&spooled, &mut payload);
+            (kind, payload_file) = (Kind::Spooled, Some(spooled));
+        }
+        let sequence = self.last_sequence + 1;
+        let journal = self.journal_of(shared)?;
+        if let Some(needed) = journal.needs_checkpointed(payload.len()) {
+            shared.checkpoint.wait_for(needed)?;
+            journal.release(needed);
+        }
+        journal.append(sequence, kind, &payload)?;
+        self.last_sequence = sequence;
+        Ok(Committed { changes, payload: payload_file })
+    }
+
+    /// The journal, made if there is none.
+    fn journal_of(&mut self, shared: &Shared) -> Result<&mut Journal> {
+        if self.journal.is_none() {
+            self.create_journal(shared)?;
+        }
+        self.journal.as_mut().ok_or_else(closed)
+    }
+
+    fn create_journal(&mut self, shared: &Shared) -> Result<()> {
+        let Shared { root, layout, options, .. } = shared;
+        if *layout == Layout::V2 && !root.has(EMPTY).is_ok_and(|has| has) {
+            let failed = |source| io("commit", &root.join(EMPTY), source);
+            root.create_subdirectory(EMPTY).map_err(failed)?;
+            root.sync()?;
+        }
+        let create = |bytes| Journal::create(root, *layout, bytes, self.last_sequence);
+        let (journal, headers) = match create(options.journal_bytes) {
+            // A small one is enough to remove entries, which makes room.
+            Err(full) if full.kind() == ErrorKind::StorageFull => {
+                create(journal::MIN_BYTES).map_err(|_| full)?
+            }
+            created => created?,
+        };
+        shared.checkpoint.attach(headers);
+        self.journal = Some(journal);
         Ok(())
     }
 
-    fn value(&self, spool: &mut Spool, value: &Bytes, created: u64) -> Result<Value> {
+    fn changes(&mut self, shared: &Shared, mutations: &[Mutation]) -> Result<Vec<Change>> {
+        let known = known_numbers(shared, mutations);
+        let mut changes = Vec::with_capacity(mutations.len());
+        for (mutation, known) in mutations.iter().zip(known) {
+            let id = mutation.id().clone();
+            let new = match mutation {
+                Mutation::Remove { .. } => NewState::Removed,
+                Mutation::Put { value, renew, .. } => {
+                    let known = known.filter(|_| !renew);
+                    let created = known.unwrap_or_else(|| {
+                        self.last_created = next_created(self.last_created, shared.time_unit);
+                        self.last_created
+                    });
+                    let value = self.value(shared, value, created)?;
+                    NewState::Value { created, value }
+                }
+            };
+            changes.push(Change { id, new });
+        }
+        check_paths(shared, &changes)?;
+        Ok(changes)
+    }
+
+    fn value(&mut self, shared: &Shared, value: &Bytes, created: u64) -> Result<Value> {
         if value.len() > MAX_VALUE_LEN {
             let len = value.len();
             let message = format!("{len} bytes are more than the {MAX_VALUE_LEN} that fit");
             return Err(error(ErrorKind::ValueTooLarge, "commit", message));
         }
-        if value.len() < self.options.large_value_bytes {
+        if value.len() < shared.options.large_value_bytes {
             return Ok(Value::Inline(value.clone()));
         }
-        spool.write(value, created).map(Value::Spooled)
+        self.wait_for_spool(shared, value.len())?;
+        self.spool.write(&shared.root, &shared.spool, value, created).map(Value::Spooled)
     }
 
-    /// Shows what is durable to readers, and gives the bytes that wait to be put in place.
-    fn show(&self, sequence: u64, changes: Vec<Change>, payload: Option<Spooled>) -> usize {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        changes.into_iter().for_each(|change| state.apply(sequence, change));
-        if let Some(payload) = payload {
-            state.obsolete_after(sequence, payload.number);
+    /// Shows what is durable to readers, and asks for a checkpoint where one is due.
+    fn show(&mut self, shared: &Shared, committed: Committed) {
+        let Committed { changes, payload } = committed;
+        let sequence = self.last_sequence;
+        let mut state = shared.write_state();
+        for change in changes {
+            if let Some(spooled) = change.new.spooled().filter(|spooled| spooled.offset == 0) {
+                state.add_spool_file(spooled);
+            }
+            state.apply(sequence, change);
         }
-        // A change counts even if its value is empty, so that a bound of 0 means every group.
-        state.pending_bytes + state.pending.len()
+        if let Some(payload) = payload {
+            state.add_spooled_record(&payload, sequence);
+        }
+        let has_obsolete = state.has_obsolete();
+        self.is_over_memory = is_over_memory(&state, &shared.options);
+        drop(state);
+        if has_obsolete {
+            shared.checkpoint.request_collection();
+        }
+        if self.journal.as_ref().is_some_and(Journal::is_filling) || self.is_over_memory {
+            shared.checkpoint.request(sequence);
+        }
     }
 }
 
-/// A creation number above all others: the milliseconds of the clock, unless they are taken.
-fn next_created(last: &mut u64) -> u64 {
+fn is_over_memory(state: &State, options: &FsOptions) -> bool {
+    match options.pending_bytes {
+        0 => !state.dirty.is_empty(),
+        limit => state.dirty_bytes > limit,
+    }
+}
+
+/// The creation numbers of those entries that are there.
+fn known_numbers(shared: &Shared, mutations: &[Mutation]) -> Vec<Option<u64>> {
+    let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
+    let created = |mutation: &Mutation| Some(state.index.get(mutation.id())?.created);
+    mutations.iter().map(created).collect()
+}
+
+/// Refuses entries whose files something else keeps from being made (contract N6).
+fn check_paths(shared: &Shared, changes: &[Change]) -> Result<()> {
+    let refuse = |id: &EntryId, message: String| {
+        Err(error(ErrorKind::InvalidInput, "commit", message).with_entry(id))
+    };
+    if !shared.taken.is_empty() {
+        let puts = changes.iter().filter(|change| change.new != NewState::Removed);
+        for Change { id, .. } in puts {
+            let path = shared.layout.file(id);
+            if shared.taken.contains(&path) {
+                let path = shared.root.join(path);
+                let message = format!(
+                    "{} is a directory that is not the store's; move it away, or use another name",
+                    path.display()
+                );
+                return refuse(id, message);
+            }
+        }
+    }
+    if shared.layout == Layout::V2 {
+        return Ok(());
+    }
+    let state = shared.state.read().unwrap_or_else(PoisonError::into_inner);
+    match state.conflict(shared.layout, changes) {
+        None => Ok(()),
+        Some((id, other)) => refuse(
+            &id,
+            format!(
+                "the entry {other} is in the way: LDK's first directory layout cannot hold a key \
+                 and a namespace of one name; use the second layout, or another name"
+            ),
+        ),
+    }
+}
+
+/// A creation number above `last`, in whole units: the milliseconds of the clock, unless they are
+/// taken.
+pub(crate) fn next_created(last: u64, unit: u64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    *last = u64::try_from(now).unwrap_or(0).max(last.saturating_add(1));
-    *last
+    let now = u64::try_from(now).unwrap_or(0);
+    let next = last.saturating_add(unit);
+    (now - now % unit).max(next - next % unit)
 }

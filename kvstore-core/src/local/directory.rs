@@ -59,7 +59,9 @@ pub enum NodeKind {
     File,
     /// A directory.
     Directory,
-    /// A symbolic link, a pipe, a socket or a device.
+    /// A symbolic link.
+    Link,
+    /// A pipe, a socket or a device.
     Other,
 }
 
@@ -285,6 +287,8 @@ impl Directory {
                 NodeKind::Directory
             } else if kind.is_file() {
                 NodeKind::File
+            } else if kind.is_symlink() {
+                NodeKind::Link
             } else {
                 NodeKind::Other
             };

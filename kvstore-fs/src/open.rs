@@ -1,0 +1,157 @@
+//! Opening a directory.
+
+use std::io;
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+use std::time::UNIX_EPOCH;
+
+use kvstore_core::local::{Directory, OwnerLock};
+use kvstore_core::{ErrorKind, Result, log};
+
+use crate::checkpoint_state::CheckpointState;
+use crate::checkpointer;
+use crate::error::{error, io, named};
+use crate::files;
+use crate::journal::{self, Journal};
+use crate::namespaces::NamespaceDirectories;
+use crate::options::FsOptions;
+use crate::recovery::{Recovered, recover, remove_unneeded_spool_files};
+use crate::scan::{Scan, scan};
+use crate::shared::Shared;
+use crate::spool::SpoolDirectory;
+use crate::writer::{Writer, next_created};
+
+const LOCK: &str = ".kvstore-lock";
+
+/// A store that was opened, with all that its owner holds.
+pub(crate) struct Opened {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) writer: Writer,
+    pub(crate) checkpointer: JoinHandle<()>,
+    pub(crate) lock: OwnerLock,
+}
+
+pub(crate) fn open(options: &FsOptions) -> Result<Opened> {
+    let root = locate(options).map_err(named)?;
+    let lock = OwnerLock::acquire(&root, LOCK).map_err(named)?;
+    refuse_folded_case(&root)?;
+    files::warn_of_file_system(&root);
+    let journal = journal::read(&root)?;
+    let contents = journal.as_ref().map(|(_, contents)| contents);
+    let known = contents.map(|contents| contents.header.layout);
+    let Scan { layout, files, leftovers, directories, taken } = scan(&root, known, options.layout)?;
+    let is_new = files.is_empty() && contents.is_none();
+    if is_new && !options.create {
+        let message = format!("{} holds no entries of a store", root.path().display());
+        return Err(error(ErrorKind::Missing, "open", message));
+    }
+    let spool = SpoolDirectory::find(&root)?;
+    let Recovered { state, last_created, last_spooled } =
+        recover(&root, layout, files, contents, &spool)?;
+    let time_unit = time_unit(&lock, &root, last_created)?;
+    // Nothing was changed up to here; from here on the store is this one's.
+    root.sync().map_err(named)?;
+    for leftover in &leftovers {
+        root.remove_file(leftover).map_err(|source| io("open", &root.join(leftover), source))?;
+    }
+    remove_unneeded_spool_files(&state, &spool)?;
+    if is_new {
+        log(|| tracing::info!(path = %root.path().display(), ?layout, "new store made"));
+    }
+    let (last, checkpointed) =
+        contents.map_or((0, 0), |contents| (contents.last, contents.header.checkpointed));
+    let checkpoint = CheckpointState::new(checkpointed);
+    let journal = match journal {
+        Some((file, contents)) => {
+            let (journal, headers) = Journal::resume(&root, file, &contents)?;
+            checkpoint.attach(headers);
+            Some(journal)
+        }
+        None => None,
+    };
+    let shared = Arc::new(Shared {
+        root,
+        layout,
+        options: options.clone(),
+        taken,
+        directories: Mutex::new(NamespaceDirectories::new(directories)),
+        time_unit,
+        spool,
+        state: RwLock::new(state),
+        checkpoint,
+    });
+    // What a crash left in the journal becomes files again, in the background.
+    shared.checkpoint.request(last);
+    let checkpointer = checkpointer::spawn(&shared)?;
+    let writer = Writer::new(journal, last, last_created, last_spooled);
+    Ok(Opened { shared, writer, checkpointer, lock })
+}
+
+fn locate(options: &FsOptions) -> Result<Directory> {
+    if options.create {
+        Directory::open_or_create(&options.path)
+    } else {
+        Directory::open(&options.path)
+    }
+}
+
+/// Refuses a disk on which the lock file answers to another name (contract N7).
+fn refuse_folded_case(root: &Directory) -> Result<()> {
+    let folded = LOCK.to_uppercase();
+    if root.has(&folded).map_err(|source| io("open", &root.join(&folded), source))? {
+        let message = format!(
+            "{} is on a file system that does not tell upper from lower case, so that entries \
+             could replace each other; use another disk",
+            root.path().display()
+        );
+        return Err(error(ErrorKind::Unsupported, "open", message));
+    }
+    Ok(())
+}
+
+/// What a file system may keep of a file's time, in milliseconds: NTFS and ext4 with large inodes
+/// all of it, exFAT 10, ext4 with small inodes and HFS+ seconds, FAT two seconds.
+const TIME_UNITS: [u64; 5] = [1, 10, 100, 1000, 2000];
+
+/// Finds out which unit creation numbers must have here, since they are the files' times (contract
+/// L5).
+///
+/// # Errors
+/// `Unsupported` if no later time than that of the newest file can be kept.
+fn time_unit(lock: &OwnerLock, root: &Directory, last_created: u64) -> Result<u64> {
+    const YEAR: u64 = 365 * 24 * 3600 * 1000;
+    let failed = |source| io("open", &root.join(LOCK), source);
+    let kept = |time: u64| -> io::Result<u64> {
+        files::set_modified(lock.file(), time)?;
+        let modified = lock.file().metadata()?.modified()?;
+        let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Ok(u64::try_from(modified).unwrap_or(u64::MAX))
+    };
+    // No unit but the first divides it.
+    let next = next_created(last_created, 2000) | 1;
+    let found = kept(next).map_err(failed)?;
+    let unit = TIME_UNITS.into_iter().find(|unit| next - next % unit == found);
+    // There is room for later entries, too.
+    let later = next.saturating_add(YEAR) / 2000 * 2000;
+    if let Some(unit) = unit
+        && kept(later).map_err(failed)? == later
+    {
+        if unit > 1 {
+            log(|| {
+                tracing::warn!(
+                    unit,
+                    "the file system keeps no milliseconds of a file's time, so creation numbers \
+                     run ahead of the clock; their order holds"
+                );
+            });
+        }
+        return Ok(unit);
+    }
+    let message = format!(
+        "{}: the file system cannot date a file later than the newest one here ({last_created} ms \
+         since 1970), so the order of new entries would be lost; set that file's time back with \
+         `touch`, or use another disk",
+        root.path().display()
+    );
+    Err(error(ErrorKind::Unsupported, "open", message))
+}
