@@ -1,9 +1,9 @@
 //! Which mutations a group commits, and what becomes of its members.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::state::{Submission, poisoned};
-use crate::{EntryId, Error, Mutation, Result};
+use crate::{EntryId, Error, ErrorKind, Mutation, Result};
 
 /// A prefix of the queue that is committed together.
 pub(crate) struct Group {
@@ -11,13 +11,15 @@ pub(crate) struct Group {
 }
 
 /// What a group came to.
+#[derive(Default)]
 pub(super) struct Outcome {
     /// Weight to give back to the queue.
     pub(super) weight: usize,
     /// Entries that are durable now, each up to a sequence number.
     pub(super) committed: Vec<(EntryId, u64)>,
-    /// Lazy removes to try again.
+    /// Lazy removes to try again, and the entries that they are about.
     pub(super) failed_lazy: Vec<(Submission, Error)>,
+    failed_ids: HashSet<EntryId>,
     /// Why the store must stop, if it must.
     pub(super) poison: Option<Error>,
     /// Whom to tell what.
@@ -38,45 +40,95 @@ impl Group {
     pub(super) fn commit(self, mut commit: impl FnMut(&[Mutation]) -> Result<()>) -> Outcome {
         let mut outcome = Outcome {
             weight: self.submissions.iter().map(|s| s.weight).sum(),
-            committed: Vec::new(),
-            failed_lazy: Vec::new(),
-            poison: None,
             settled: Vec::with_capacity(self.submissions.len()),
+            ..Outcome::default()
         };
-        let result = commit_members(&self.submissions.iter().collect::<Vec<_>>(), &mut commit);
-        match result {
+        match commit_members(self.submissions.iter(), &mut commit) {
             Err(error) if error.kind().concerns_single_batches() && self.submissions.len() > 1 => {
-                for submission in self.submissions {
-                    // Nothing after a poisoning failure may be tried.
-                    let result = match &outcome.poison {
-                        Some(cause) => Err(poisoned(cause)),
-                        None => outcome.commit_one(&submission, &mut commit),
-                    };
-                    outcome.settle(submission, result);
+                for run in runs(self.submissions) {
+                    outcome.commit_run(run, &mut commit);
                 }
             }
-            result => {
-                for submission in self.submissions {
-                    outcome.settle(submission, result.clone());
-                }
-            }
+            result => outcome.settle_all(self.submissions, &result),
         }
         outcome
     }
 }
 
+/// Members one by one, except that lazy removes that follow each other stay together: thousands of
+/// them may wait for room on a full disk, and one more or less makes no difference there.
+fn runs(submissions: Vec<Submission>) -> Vec<Vec<Submission>> {
+    let mut runs: Vec<Vec<Submission>> = Vec::new();
+    for submission in submissions {
+        match runs.last_mut() {
+            Some(run) if submission.is_lazy() && run[0].is_lazy() => run.push(submission),
+            _ => runs.push(vec![submission]),
+        }
+    }
+    runs
+}
+
 impl Outcome {
-    /// Commits a member by itself, along with the lazy removes of its entries that failed before:
-    /// an entry that is put again is new (contract L4).
-    fn commit_one(
+    fn commit_run(
         &mut self,
-        submission: &Submission,
+        run: Vec<Submission>,
+        commit: &mut impl FnMut(&[Mutation]) -> Result<()>,
+    ) {
+        let result = match &self.poison {
+            // Nothing after a poisoning failure may be tried.
+            Some(cause) => Err(poisoned(cause)),
+            None => self.try_run(&run, commit),
+        };
+        match result {
+            Err(error)
+                if run.len() > 1
+                    && error.kind().concerns_single_batches()
+                    && error.kind() != ErrorKind::StorageFull =>
+            {
+                for submission in run {
+                    self.commit_run(vec![submission], commit);
+                }
+            }
+            result => self.settle_all(run, &result),
+        }
+    }
+
+    /// Commits members along with the lazy removes of their entries that failed before: an entry
+    /// that is put again is new (contract L4).
+    fn try_run(
+        &self,
+        run: &[Submission],
         commit: &mut impl FnMut(&[Mutation]) -> Result<()>,
     ) -> Result<()> {
-        let touched = |(lazy, _): &(Submission, Error)| touches_any(submission, lazy);
-        let lazy = self.failed_lazy.iter().filter(|failed| touched(failed)).map(|(lazy, _)| lazy);
-        let members: Vec<_> = lazy.chain([submission]).collect();
-        commit_members(&members, commit)
+        let touched = self.failed_among(run);
+        let lazy = self.failed_lazy.iter().map(|(lazy, _)| lazy);
+        let lazy = lazy.filter(|lazy| lazy.mutations.iter().any(|m| touched.contains(m.id())));
+        commit_members(lazy.chain(run), commit)
+    }
+
+    /// The entries of these submissions that have a lazy remove that failed.
+    fn failed_among(&self, submissions: &[Submission]) -> HashSet<EntryId> {
+        if self.failed_ids.is_empty() {
+            return HashSet::new();
+        }
+        let ids = submissions.iter().flat_map(|s| &s.mutations).map(Mutation::id);
+        ids.filter(|id| self.failed_ids.contains(*id)).cloned().collect()
+    }
+
+    fn settle_all(&mut self, submissions: Vec<Submission>, result: &Result<()>) {
+        if result.is_ok() {
+            let settled = self.failed_among(&submissions);
+            if !settled.is_empty() {
+                let is_settled = |lazy: &Submission| {
+                    lazy.mutations.iter().any(|mutation| settled.contains(mutation.id()))
+                };
+                self.failed_lazy.retain(|(lazy, _)| !is_settled(lazy));
+                self.failed_ids.retain(|id| !settled.contains(id));
+            }
+        }
+        for submission in submissions {
+            self.settle(submission, result.clone());
+        }
     }
 
     fn settle(&mut self, submission: Submission, result: Result<()>) {
@@ -87,13 +139,13 @@ impl Outcome {
         match &result {
             Ok(()) => {
                 let ids = submission.mutations.iter().map(Mutation::id);
-                self.failed_lazy.retain(|(lazy, _)| !touches_any(&submission, lazy));
                 self.committed.extend(ids.map(|id| (id.clone(), submission.sequence)));
             }
             Err(error) if error.kind().poisons() => {
                 self.poison.get_or_insert_with(|| error.clone());
             }
             Err(error) if submission.is_lazy() => {
+                self.failed_ids.extend(submission.mutations.iter().map(|m| m.id().clone()));
                 self.failed_lazy.push((submission, error.clone()));
                 return;
             }
@@ -101,18 +153,20 @@ impl Outcome {
         }
         self.settled.push((submission, result));
     }
+
+    /// What a lazy remove came to that went down with the store: nobody waits for it, so the close
+    /// has to say so.
+    pub(super) fn lost_lazy(&self) -> Option<Error> {
+        let mut lost = self.settled.iter().filter(|(submission, _)| submission.is_lazy());
+        lost.find_map(|(_, result)| result.as_ref().err().cloned())
+    }
 }
 
-/// Whether `later` settles what the earlier lazy remove was about.
-fn touches_any(later: &Submission, lazy: &Submission) -> bool {
-    lazy.mutations.iter().any(|lazy| later.mutations.iter().any(|m| m.id() == lazy.id()))
-}
-
-fn commit_members(
-    submissions: &[&Submission],
+fn commit_members<'a>(
+    submissions: impl Iterator<Item = &'a Submission>,
     commit: &mut impl FnMut(&[Mutation]) -> Result<()>,
 ) -> Result<()> {
-    match submissions {
+    match &submissions.collect::<Vec<_>>()[..] {
         [one] if one.mutations.is_empty() => Ok(()),
         [one] if one.mutations.len() == 1 => commit(&one.mutations),
         many => {

@@ -154,13 +154,15 @@ impl Queue {
 
     /// Ends a group: records its outcome, gives its room back, and lets the next one begin.
     fn finish(&self, outcome: group::Outcome) {
-        let group::Outcome { weight, committed, failed_lazy, poison, settled } = outcome;
+        let lost_lazy = outcome.lost_lazy();
+        let group::Outcome { weight, committed, failed_lazy, poison, settled, .. } = outcome;
         for (id, sequence) in &committed {
             self.hidden.reveal(id, *sequence);
         }
         let mut state = self.lock();
         state.release(weight);
-        state.requeue(failed_lazy, Instant::now() + self.options.lazy_delay());
+        state.requeue(failed_lazy, Instant::now(), &self.options);
+        lost_lazy.into_iter().for_each(|error| state.lose_lazy(error));
         let abandoned = match poison {
             Some(cause) => state.poison(cause),
             None => Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::closed_error;
 use super::group::Group;
@@ -47,6 +47,10 @@ impl Submission {
     }
 }
 
+/// Between two attempts at lazy removes that failed.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 #[derive(Default)]
 pub(super) struct State {
     waiting: VecDeque<Submission>,
@@ -54,6 +58,8 @@ pub(super) struct State {
     urgent: usize,
     /// When lazy removes stop waiting for company.
     lazy_deadline: Option<Instant>,
+    /// How long lazy removes that failed wait before they are tried again; zero if none failed.
+    lazy_pause: Duration,
     last_sequence: u64,
     /// Weight of what waits and of the group under way.
     held: usize,
@@ -153,8 +159,8 @@ impl State {
         !self.waiting.is_empty()
             && (self.urgent > 0
                 || self.is_closing()
-                || self.room_wanted > 0
-                || self.is_crowded(options)
+                || (self.lazy_pause.is_zero()
+                    && (self.room_wanted > 0 || self.is_crowded(options)))
                 || self.lazy_deadline.is_some_and(|deadline| deadline <= now))
     }
 
@@ -193,17 +199,34 @@ impl State {
         self.held -= weight;
     }
 
-    /// Puts lazy removes that failed back to the front, to be tried again with a later commit.
-    pub(super) fn requeue(&mut self, failed: Vec<(Submission, Error)>, deadline: Instant) {
+    /// Puts lazy removes that failed back to the front, to be tried again with the next commit, or
+    /// by themselves after a pause that doubles each time.
+    pub(super) fn requeue(
+        &mut self,
+        failed: Vec<(Submission, Error)>,
+        now: Instant,
+        options: &QueueOptions,
+    ) {
+        if failed.is_empty() {
+            self.lazy_pause = Duration::ZERO;
+            return;
+        }
+        let first = options.lazy_delay().max(SHORTEST_PAUSE);
+        self.lazy_pause = (self.lazy_pause * 2).clamp(first, LONGEST_PAUSE);
         for (submission, error) in failed.into_iter().rev() {
             if let Close::Closing { failure, .. } = &mut self.close {
                 *failure = Some(error);
             } else if self.poison.is_none() {
-                self.lazy_deadline.get_or_insert(deadline);
+                self.lazy_deadline = Some(now + self.lazy_pause);
                 self.held += submission.weight;
                 self.waiting.push_front(submission);
             }
         }
+    }
+
+    /// Notes that a lazy remove was lost, for the close to say.
+    pub(super) fn lose_lazy(&mut self, error: Error) {
+        self.lazy_lost.get_or_insert(error);
     }
 
     /// Stops the queue and gives what waited, to be failed.
@@ -214,7 +237,7 @@ impl State {
         self.lazy_deadline = None;
         let abandoned: Vec<_> = self.waiting.drain(..).collect();
         if abandoned.iter().any(Submission::is_lazy) {
-            self.lazy_lost = Some(error.clone());
+            self.lazy_lost.get_or_insert(error.clone());
         }
         self.held -= abandoned.iter().map(|s| s.weight).sum::<usize>();
         abandoned.into_iter().map(|submission| (submission, Err(error.clone()))).collect()
@@ -250,4 +273,50 @@ pub(super) fn poisoned(cause: &Error) -> Error {
     Error::new(ErrorKind::Poisoned, "commit", message)
         .with_backend(cause.backend())
         .with_source(cause.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EntryId;
+
+    fn lazy(key: usize) -> Submission {
+        let id = EntryId::new("p", "s", &key.to_string()).unwrap();
+        Submission::lazy(Mutation::Remove { id })
+    }
+
+    fn full() -> Error {
+        Error::new(ErrorKind::StorageFull, "commit", "full")
+    }
+
+    /// K1: more lazy removes than fit into a group are no reason to try again at once.
+    #[test]
+    fn lazy_removes_that_fail_pause_longer_each_time_even_if_crowded() {
+        let options = QueueOptions { max_group_mutations: 10, ..QueueOptions::default() };
+        let (mut state, now) = (State::default(), Instant::now());
+        for key in 0..10 {
+            state.push_lazy(lazy(key), now + options.lazy_delay());
+        }
+        assert!(state.is_due(now, &options), "they are as many as a group takes");
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            let group = state.lead(&options);
+            let outcome = group.commit(|_| Err(full()));
+            state.release(outcome.weight);
+            state.requeue(outcome.failed_lazy, now, &options);
+            assert!(!state.is_due(now, &options), "it pauses");
+            let deadline = state.lazy_deadline().unwrap();
+            assert!(state.is_due(deadline, &options));
+            pauses.push(deadline - now);
+        }
+        assert!(pauses.windows(2).all(|two| two[0] * 2 == two[1] || two[1] == LONGEST_PAUSE));
+        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+        let outcome = state.lead(&options).commit(|_| Ok(()));
+        state.release(outcome.weight);
+        state.requeue(outcome.failed_lazy, now, &options);
+        for key in 0..10 {
+            state.push_lazy(lazy(key), now);
+        }
+        assert!(state.is_due(now, &options), "what succeeds ends the pauses");
+    }
 }
