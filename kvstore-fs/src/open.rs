@@ -127,8 +127,8 @@ fn time_unit(lock: &OwnerLock, root: &Directory, last_created: u64) -> Result<u6
         let modified = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Ok(u64::try_from(modified).unwrap_or(u64::MAX))
     };
-    // No unit but the first divides it.
-    let next = next_created(last_created, 2000) | 1;
+    // Each unit leaves another rest of it.
+    let next = next_created(last_created, 2000).saturating_add(1999);
     let found = kept(next).map_err(failed)?;
     let unit = TIME_UNITS.into_iter().find(|unit| next - next % unit == found);
     // There is room for later entries, too.
@@ -154,4 +154,85 @@ fn time_unit(lock: &OwnerLock, root: &Directory, last_created: u64) -> Result<u6
         root.path().display()
     );
     Err(error(ErrorKind::Unsupported, "open", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::PoisonError;
+
+    use kvstore_core::{EntryId, Mutation};
+
+    use super::*;
+
+    fn put(key: &str, value: Vec<u8>) -> Mutation {
+        let id = EntryId::new("p", "s", key).unwrap();
+        Mutation::Put { id, value: value.into(), renew: false }
+    }
+
+    /// P2: the writer may use room only once the header says so, or a recovery looks for records
+    /// that are gone.
+    #[test]
+    fn the_header_follows_even_if_nothing_was_left_to_checkpoint() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut opened = open(&FsOptions::new(directory.path())).unwrap();
+        for at in 1..=5 {
+            opened.writer.commit(&opened.shared, &[put("k", vec![at; 100])]).unwrap();
+        }
+        // Up to here everything was written again since.
+        opened.shared.checkpoint.wait_for(4).unwrap();
+        let (_, contents) = journal::read(&opened.shared.root).unwrap().unwrap();
+        assert!(contents.header.checkpointed >= 4, "{}", contents.header.checkpointed);
+    }
+
+    /// G1: a group that is too large for the journal stays in its spool file.
+    #[test]
+    fn a_large_group_takes_no_memory_while_it_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = FsOptions::new(directory.path()).journal_bytes(0);
+        let mut opened = open(&options).unwrap();
+        let group: Vec<_> = (0..100_u8).map(|key| put(&key.to_string(), vec![key; 3000])).collect();
+        opened.writer.commit(&opened.shared, &group).unwrap();
+        let kept = || {
+            let state = opened.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            (state.dirty_bytes, state.dirty.len())
+        };
+        assert_eq!(kept(), (0, 100));
+        for mutation in &group {
+            let found = crate::reader::get(&opened.shared, mutation.id()).unwrap();
+            assert_eq!(found.as_deref(), mutation.value().map(|value| &value[..]));
+        }
+        opened.shared.checkpoint.wait_for(1).unwrap();
+        assert_eq!(kept(), (0, 0));
+        for mutation in &group {
+            let found = crate::reader::get(&opened.shared, mutation.id()).unwrap();
+            assert_eq!(found.as_deref(), mutation.value().map(|value| &value[..]));
+        }
+    }
+
+    /// G1: a writer waits while more is kept in memory than the options allow.
+    #[test]
+    fn what_is_kept_in_memory_has_a_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = FsOptions::new(directory.path()).pending_bytes(50_000);
+        let mut opened = open(&options).unwrap();
+        for at in 0..200_u8 {
+            opened.writer.commit(&opened.shared, &[put(&at.to_string(), vec![at; 9000])]).unwrap();
+            let state = opened.shared.state.read().unwrap_or_else(PoisonError::into_inner);
+            assert!(state.dirty_bytes <= 59_000, "{}", state.dirty_bytes);
+        }
+    }
+
+    #[test]
+    fn creation_numbers_are_whole_units_and_rise() {
+        for unit in TIME_UNITS {
+            let mut last = 0;
+            for _ in 0..10 {
+                let next = next_created(last, unit);
+                assert!(next > last && next % unit == 0, "{next} after {last} by {unit}");
+                last = next;
+            }
+            let ahead = last + 1_000_000_000_000;
+            assert!(next_created(ahead, unit) > ahead && next_created(ahead, unit) % unit == 0);
+        }
+    }
 }

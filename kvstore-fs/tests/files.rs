@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::fs::{self, FileTimes};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use kvstore_core::{EntryId, ErrorKind, Namespace, Store};
@@ -15,59 +17,12 @@ use lightning_persister_0_3::fs_store::v1::FilesystemStore as FirstStore;
 use lightning_persister_0_3::fs_store::v2::{
     FilesystemStoreV2 as SecondStore, FilesystemStoreV2Error,
 };
-use tempfile::TempDir;
 
-fn directory() -> (TempDir, PathBuf) {
-    let parent = tempfile::tempdir().unwrap();
-    let path = parent.path().join("store");
-    (parent, path)
-}
-
-fn open(options: &FsOptions) -> Store<FsBackend> {
-    Store::open(FsBackend::open(options).unwrap()).unwrap()
-}
-
-fn refused(options: &FsOptions) -> (ErrorKind, String) {
-    let error = FsBackend::open(options).expect_err("it is refused");
-    assert_eq!(error.backend(), "fs");
-    (error.kind(), error.to_string())
-}
-
-fn id(secondary: &str, key: &str) -> EntryId {
-    EntryId::new("p", secondary, key).unwrap()
-}
+use support::{crashed_copy, directory, files_below, id, open, refused};
 
 fn keys(store: &Store<FsBackend>, secondary: &str) -> Vec<String> {
     let keys = store.list_blocking(&Namespace::new("p", secondary).unwrap()).unwrap();
     keys.iter().map(ToString::to_string).collect()
-}
-
-/// Copies a directory as a crash would leave it, lock file and times included.
-fn crashed_copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (path, to) = {
-            let entry = entry.unwrap();
-            (entry.path(), to.join(entry.file_name()))
-        };
-        if path.is_dir() {
-            crashed_copy(&path, &to);
-        } else {
-            fs::copy(&path, &to).unwrap();
-            let times = FileTimes::new().set_modified(path.metadata().unwrap().modified().unwrap());
-            fs::File::options().write(true).open(&to).unwrap().set_times(times).unwrap();
-        }
-    }
-}
-
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
 }
 
 /// Entries of many kinds, with updates, removes, a large value and an empty one.
@@ -340,7 +295,7 @@ fn directories_that_are_no_store_are_refused_and_left_alone() {
     }
     let (_parent, path) = directory();
     let (kind, message) = refused(&FsOptions::new(&path).create(false));
-    assert_eq!((kind, message.contains("does not exist")), (ErrorKind::Missing, true));
+    assert_eq!((kind, message.contains("No such file")), (ErrorKind::Missing, true));
     assert!(!path.exists());
     fs::write(&path, "a file").unwrap();
     let (kind, message) = refused(&FsOptions::new(&path));

@@ -1,0 +1,394 @@
+//! A directory over a node's life: its bounds, disks that fill, go and come, copies that were put
+//! over it, and what others leave in it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use conformance::SmallDisk;
+use kvstore_core::{Batch, ErrorKind, Namespace};
+use kvstore_fs::{FsOptions, Layout};
+
+use support::{Mount, crashed_copy, directory, files_below, id, open, refused};
+
+const MIB: usize = 1 << 20;
+
+/// Bytes that the files take.
+fn bytes_below(directory: &Path) -> u64 {
+    // One that is removed meanwhile takes none.
+    let files = files_below(directory).into_iter();
+    files.filter_map(|path| Some(path.metadata().ok()?.len())).sum()
+}
+
+/// The files without that of the lock, which the refused opening takes and gives back.
+fn without_lock(directory: &Path) -> Vec<PathBuf> {
+    let mut files = files_below(directory);
+    files.retain(|path| !path.ends_with(".kvstore-lock"));
+    files
+}
+
+/// G2: what is superseded is removed while the store is open.
+#[test]
+fn a_manager_that_is_rewritten_takes_its_own_room_and_a_bound() {
+    let (_parent, path) = directory();
+    let options = FsOptions::new(&path).spool_bytes(8 << 20);
+    let store = open(&options);
+    let manager = id("", "manager");
+    for at in 0..100 {
+        store.put_blocking(&manager, vec![at; MIB]).unwrap();
+        let bound = options.journal_bytes + options.spool_bytes + 2 * MIB as u64;
+        assert!(bytes_below(&path) <= bound, "after {at}: {}", bytes_below(&path));
+    }
+    store.close_blocking().unwrap();
+    assert_eq!(bytes_below(&path), MIB as u64);
+}
+
+/// G2: so is a group that is a spool file itself.
+#[test]
+fn large_groups_that_are_rewritten_take_a_bound() {
+    let (_parent, path) = directory();
+    let options = FsOptions::new(&path).journal_bytes(0).spool_bytes(2 << 20);
+    let store = open(&options);
+    for at in 0..60_u8 {
+        let keys = 0..50;
+        let batch = keys.fold(Batch::new(), |batch, key| {
+            batch.put(&id("s", &format!("k{key}")), vec![at; 10_000])
+        });
+        store.commit_blocking(batch).unwrap();
+        // Twice: in the spool and in files that are being put in place.
+        let bound = 2 * options.spool_bytes + 4 * 500_000;
+        assert!(bytes_below(&path) <= bound, "after {at}: {}", bytes_below(&path));
+    }
+    for key in 0..50 {
+        let value = store.get_blocking(&id("s", &format!("k{key}"))).unwrap();
+        assert_eq!(value, Some(vec![59; 10_000]));
+    }
+    store.close_blocking().unwrap();
+    assert_eq!(bytes_below(&path), 500_000);
+}
+
+/// P5: a disk that is full of what is superseded has room.
+#[test]
+fn a_full_disk_is_cleaned_up_while_the_store_is_open() {
+    let Some(disk) = SmallDisk::mount_of(4) else { return };
+    let path = disk.path().join("store");
+    // More spool files are allowed than there is room for.
+    let store = open(&FsOptions::new(&path).journal_bytes(0).spool_bytes(1 << 40));
+    let manager = id("", "manager");
+    for at in 0..60 {
+        store.put_blocking(&manager, vec![at; MIB]).unwrap();
+    }
+    // And of what is not, until somebody makes room.
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![0; 4 * MIB]).unwrap_err();
+    let error = store.put_blocking(&id("", "graph"), vec![1; MIB]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    assert!(error.to_string().contains("make room"), "{error}");
+    fs::remove_file(&ballast).unwrap();
+    store.put_blocking(&id("", "graph"), vec![1; MIB]).unwrap();
+    store.close_blocking().unwrap();
+    assert_eq!(bytes_below(&path), 2 * MIB as u64);
+}
+
+/// P2, P5: a store that crashed opens on a full disk, and entries can be removed to make room.
+#[test]
+fn a_full_disk_does_not_keep_a_crashed_store_closed() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (path, crashed) = (disk.path().join("store"), disk.path().join("crashed"));
+    let store = open(&FsOptions::new(&path).journal_bytes(0));
+    for key in 0..10 {
+        store.put_blocking(&id("s", &key.to_string()), vec![key; 1000]).unwrap();
+    }
+    crashed_copy(&path, &crashed);
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![0; 16 * MIB]).unwrap_err();
+    let store = open(&FsOptions::new(&crashed));
+    for key in 0..10 {
+        assert_eq!(store.get_blocking(&id("s", &key.to_string())).unwrap(), Some(vec![key; 1000]));
+    }
+    store.remove_blocking(&id("s", "3")).unwrap();
+    assert_eq!(store.get_blocking(&id("s", "3")).unwrap(), None);
+    fs::remove_file(&ballast).unwrap();
+    store.close_blocking().unwrap();
+    assert_eq!(files_below(&crashed).len(), 9);
+}
+
+/// P6, R2: what has a checksum is checked before it is used.
+#[test]
+fn a_damaged_or_missing_spool_file_is_reported_when_the_store_opens() {
+    let (parent, path) = directory();
+    let store = open(&FsOptions::new(&path));
+    let manager = id("", "manager");
+    store.put_blocking(&manager, vec![7; 300_000]).unwrap();
+    let large = (0..40)
+        .fold(Batch::new(), |batch, key| batch.put(&id("s", &key.to_string()), vec![key; 200_000]));
+    store.commit_blocking(large).unwrap();
+    for (number, damage) in [(1, "flip"), (1, "cut"), (1, "gone"), (2, "flip"), (2, "gone")] {
+        let crashed = parent.path().join(format!("{number} {damage}"));
+        crashed_copy(&path, &crashed);
+        let spooled = crashed.join(".kvstore-spool").join(number.to_string());
+        let mut bytes = fs::read(&spooled).unwrap();
+        match damage {
+            "flip" => {
+                bytes[1000] ^= 1;
+                fs::write(&spooled, bytes).unwrap();
+            }
+            "cut" => fs::write(&spooled, &bytes[..100]).unwrap(),
+            _ => fs::remove_file(&spooled).unwrap(),
+        }
+        let before = without_lock(&crashed);
+        let (kind, message) = refused(&FsOptions::new(&crashed));
+        assert_eq!(kind, ErrorKind::Corrupted, "{number} {damage}: {message}");
+        assert!(message.contains(&format!(".kvstore-spool/{number}")), "{message}");
+        assert_eq!(without_lock(&crashed), before, "nothing is thrown away");
+    }
+}
+
+/// P2: a crash between the rename and the journal's header leaves a spool file with two names.
+#[test]
+fn a_value_that_is_in_its_place_already_leaves_nothing_behind() {
+    let (parent, path) = directory();
+    let store = open(&FsOptions::new(&path));
+    store.put_blocking(&id("", "manager"), vec![7; 300_000]).unwrap();
+    let crashed = parent.path().join("crashed");
+    crashed_copy(&path, &crashed);
+    fs::create_dir_all(crashed.join("p/[empty]")).unwrap();
+    let place = crashed.join("p/[empty]/manager");
+    fs::hard_link(crashed.join(".kvstore-spool/1"), &place).unwrap();
+    let store = open(&FsOptions::new(&crashed));
+    store.close_blocking().unwrap();
+    assert_eq!(files_below(&crashed), [place]);
+}
+
+/// S1, P6: no pipe keeps the opening waiting, and no link is written through.
+#[cfg(unix)]
+#[test]
+fn pipes_and_links_with_our_names_are_refused() {
+    for name in [".kvstore-journal", ".kvstore-lock", ".kvstore-spool"] {
+        for link in [false, true] {
+            let (parent, path) = directory();
+            fs::create_dir(&path).unwrap();
+            let thesis = parent.path().join("thesis");
+            fs::write(&thesis, "years of work").unwrap();
+            if link {
+                std::os::unix::fs::symlink(&thesis, path.join(name)).unwrap();
+            } else {
+                support::make_pipe(&path.join(name));
+            }
+            let (kind, message) = refused(&FsOptions::new(&path));
+            assert_eq!(kind, ErrorKind::Unsupported, "{name}: {message}");
+            assert!(message.contains(name), "{message}");
+            assert_eq!(fs::read(&thesis).unwrap(), b"years of work");
+        }
+    }
+}
+
+/// R2: to leave a link alone would be to say that its entries are not there.
+#[cfg(unix)]
+#[test]
+fn a_link_among_the_entries_is_refused() {
+    for place in ["monitors", "manager"] {
+        let (parent, path) = directory();
+        fs::create_dir(&path).unwrap();
+        let elsewhere = parent.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.join(place)).unwrap();
+        let (kind, message) = refused(&FsOptions::new(&path));
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(message.contains(place) && message.contains("symbolic link"), "{message}");
+    }
+}
+
+/// K3: LDK's stores leave alone what is not an entry, and so does this one.
+#[test]
+fn what_is_not_an_entry_is_left_alone() {
+    let others = [
+        "logs/logs.txt",
+        "lost+found/#12",
+        ".DS_Store",
+        ".git/config",
+        "thesis.tmp",
+        "p/s/holiday.jpeg",
+        "p/s/draft.old.tmp",
+        "p/s/.9.trash",
+        "p/s/deep/er/file",
+    ];
+    for (layout, entry) in [(Layout::V1, "p/s/k"), (Layout::V2, "[empty]/[empty]/manager")] {
+        let (_parent, path) = directory();
+        for file in others.iter().chain([&entry]) {
+            let file = path.join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "x").unwrap();
+        }
+        fs::write(path.join("p/s/k.12.tmp"), "half").unwrap();
+        let store = open(&FsOptions::new(&path).layout(layout));
+        assert_eq!(store.list_all_blocking().unwrap().len(), 1, "{layout:?}");
+        store.put_blocking(&id("s", "new"), vec![1]).unwrap();
+        // A directory that is not the store's cannot become an entry's file.
+        let taken = store.put_blocking(&id("s", "deep"), vec![1]).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::InvalidInput);
+        assert!(taken.to_string().contains("p/s/deep"), "{taken}");
+        let logs = kvstore_core::EntryId::new("", "", "logs").unwrap();
+        assert_eq!(store.put_blocking(&logs, vec![1]).is_err(), layout == Layout::V1);
+        store.close_blocking().unwrap();
+        for file in others {
+            assert_eq!(fs::read(path.join(file)).unwrap(), b"x", "{file}");
+        }
+        let ours = if layout == Layout::V1 { 2 } else { 3 };
+        assert_eq!(files_below(&path).len(), others.len() + ours, "{:?}", files_below(&path));
+    }
+}
+
+/// G5: a store is its directory, wherever that is moved to.
+#[test]
+fn a_directory_that_is_moved_loses_nothing_and_is_not_split() {
+    let (parent, path) = directory();
+    let moved = parent.path().join("moved");
+    let store = open(&FsOptions::new(&path).journal_bytes(0).large_value_bytes(5000));
+    let value = |at: usize| vec![at as u8; if at % 3 == 0 { 6000 } else { 50 }];
+    let entry = |at: usize| id(&format!("namespace{}", at % 7), &format!("k{at}"));
+    for at in 0..200 {
+        if at == 20 {
+            fs::rename(&path, &moved).unwrap();
+        }
+        store.put_blocking(&entry(at), value(at)).unwrap();
+        assert_eq!(store.get_blocking(&entry(at)).unwrap(), Some(value(at)));
+    }
+    store.close_blocking().unwrap();
+    assert!(!path.exists(), "nothing is made anew at the old place");
+    let store = open(&FsOptions::new(&moved));
+    for at in 0..200 {
+        assert_eq!(store.get_blocking(&entry(at)).unwrap(), Some(value(at)));
+    }
+}
+
+/// G5: a disk that is mounted over a namespace, or goes away there, splits nothing.
+#[test]
+fn a_namespace_that_becomes_another_directory_stops_the_checkpoint() {
+    let (_parent, path) = directory();
+    let store = open(&FsOptions::new(&path).journal_bytes(0).pending_bytes(0));
+    store.put_blocking(&id("s", "before"), vec![1; 100]).unwrap();
+    let Some(mount) = Mount::memory(&path.join("p/s")) else { return };
+    // The first is in the journal, and the second waits for it to be checkpointed.
+    let outcomes = [1, 2].map(|at| store.put_blocking(&id("s", &format!("k{at}")), vec![at; 100]));
+    let error = outcomes.into_iter().find_map(Result::err).expect("nothing may go there");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("p/s"), "{error}");
+    assert_eq!(fs::read_dir(path.join("p/s")).unwrap().count(), 0);
+    drop(mount);
+    store.put_blocking(&id("s", "after"), vec![3; 100]).unwrap();
+    assert_eq!(store.get_blocking(&id("s", "before")).unwrap(), Some(vec![1; 100]));
+    store.close_blocking().unwrap();
+    let store = open(&FsOptions::new(&path));
+    assert_eq!(store.get_blocking(&id("s", "k1")).unwrap(), Some(vec![1; 100]));
+    assert_eq!(store.get_blocking(&id("s", "after")).unwrap(), Some(vec![3; 100]));
+}
+
+/// G4: files and a journal that belong to different times are not mixed.
+#[test]
+fn a_copy_that_was_put_over_the_files_is_refused() {
+    for layout in [Layout::V1, Layout::V2] {
+        let (parent, path) = directory();
+        let options = FsOptions::new(&path).layout(layout);
+        let (manager, monitor) = (id("", "manager"), id("monitors", "m"));
+        let store = open(&options);
+        store.put_blocking(&manager, vec![1; 5000]).unwrap();
+        store.put_blocking(&monitor, vec![1; 300_000]).unwrap();
+        store.close_blocking().unwrap();
+        let backup = parent.path().join("backup");
+        crashed_copy(&path, &backup);
+
+        // A life later, killed after some of what it wrote was checkpointed.
+        let store = open(&options.clone().pending_bytes(0));
+        for at in 2..6 {
+            store.put_blocking(&manager, vec![at; 5000]).unwrap();
+            store.put_blocking(&monitor, vec![at; 300_000]).unwrap();
+        }
+        store.put_blocking(&id("s", "last"), vec![1]).unwrap();
+        let crashed = parent.path().join("crashed");
+        crashed_copy(&path, &crashed);
+        drop(open(&FsOptions::new(&{
+            let well = parent.path().join("well");
+            crashed_copy(&crashed, &well);
+            well
+        })));
+
+        // The old copy over it, the journal left beside, as people do.
+        crashed_copy(&backup, &crashed);
+        let before = without_lock(&crashed);
+        let (kind, message) = refused(&FsOptions::new(&crashed));
+        assert_eq!(kind, ErrorKind::Corrupted, "{message}");
+        assert!(message.contains("different times"), "{message}");
+        assert!(message.contains(".kvstore-journal"), "{message}");
+        assert_eq!(without_lock(&crashed), before);
+        // What it says to do works.
+        fs::remove_file(crashed.join(".kvstore-journal")).unwrap();
+        let _ = fs::remove_dir_all(crashed.join(".kvstore-spool"));
+        let store = open(&FsOptions::new(&crashed).layout(layout));
+        assert_eq!(store.get_blocking(&manager).unwrap(), Some(vec![1; 5000]));
+    }
+}
+
+/// L5: where a file's time has whole seconds, the order of creation holds all the same.
+#[test]
+fn coarse_file_times_keep_the_order_of_creation() {
+    let Some(disk) = support::disk_with_coarse_times() else { return };
+    let path = disk.path().join("store");
+    let keys = ["c", "z", "a", "y", "b", "x"];
+    for key in keys {
+        let store = open(&FsOptions::new(&path));
+        store.put_blocking(&id("s", key), vec![1]).unwrap();
+        store.close_blocking().unwrap();
+    }
+    let store = open(&FsOptions::new(&path));
+    let found = store.list_blocking(&Namespace::new("p", "s").unwrap()).unwrap();
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["x", "b", "y", "a", "z", "c"]);
+}
+
+/// L5: a file that is dated so late that none can come after it is found when the store opens.
+#[test]
+fn a_date_that_no_file_can_follow_is_refused() {
+    let (_parent, path) = directory();
+    let store = open(&FsOptions::new(&path));
+    store.put_blocking(&id("s", "k"), vec![1]).unwrap();
+    store.close_blocking().unwrap();
+    let file = File::options().write(true).open(path.join("p/s/k")).unwrap();
+    // The last time of ext4; others have other ends.
+    let last = std::time::UNIX_EPOCH + std::time::Duration::from_secs(15_032_385_535);
+    file.set_modified(last).unwrap();
+    if file.metadata().unwrap().modified().unwrap() < last {
+        println!("SKIPPED: this file system cannot date a file so late");
+        return;
+    }
+    let later = last + std::time::Duration::from_secs(1);
+    file.set_modified(later).unwrap();
+    if file.metadata().unwrap().modified().unwrap() == later {
+        println!("SKIPPED: this file system can date files later than ext4");
+        return;
+    }
+    let (kind, message) = refused(&FsOptions::new(&path));
+    assert_eq!(kind, ErrorKind::Unsupported);
+    assert!(message.contains("touch"), "{message}");
+}
+
+/// R2: no right to look is not absence.
+#[cfg(unix)]
+#[test]
+fn a_directory_that_may_not_be_searched_is_not_missing() {
+    use std::os::unix::fs::PermissionsExt;
+    let (parent, path) = directory();
+    drop(open(&FsOptions::new(&path)));
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o000)).unwrap();
+    if path.exists() {
+        println!("SKIPPED: root may search every directory");
+        fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        return;
+    }
+    let (kind, message) = refused(&FsOptions::new(&path).create(false));
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(kind, ErrorKind::PermissionDenied, "{message}");
+}
