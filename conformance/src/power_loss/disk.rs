@@ -9,7 +9,7 @@ use fuser::{BackgroundSession, Config, MountOption};
 use tempfile::TempDir;
 
 use super::operations::Files;
-use super::recording::Recorder;
+use super::recording::{Event, Recorder};
 use super::tree::Tree;
 
 /// A mounted file system; unmounted when it is dropped.
@@ -20,13 +20,13 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Mounts a file system that holds `tree`, all of it flushed.
+    /// Mounts a file system that holds `tree`, and continues the recording that led there.
     ///
     /// # Errors
     /// What the system says, for example that there is no `/dev/fuse`.
-    pub(super) fn mount(tree: Tree) -> io::Result<Self> {
+    pub(super) fn mount(tree: Tree, events: Vec<Event>) -> io::Result<Self> {
         let directory = super::place()?;
-        let recorder = Recorder::new(tree);
+        let recorder = Recorder::new(tree, events);
         let mut config = Config::default();
         config.mount_options = vec![
             MountOption::FSName("power-loss".into()),
@@ -95,7 +95,7 @@ mod tests {
         if !super::super::is_possible() {
             return;
         }
-        let disk = Disk::mount(Tree::new()).unwrap();
+        let disk = Disk::mount(Tree::new(), Vec::new()).unwrap();
         work(disk.path()).unwrap();
         let written = super::super::place().unwrap();
         disk.recorder().lock().tree.write_to(written.path()).unwrap();

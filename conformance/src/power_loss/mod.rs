@@ -26,6 +26,7 @@ mod choice;
 mod content;
 mod disk;
 mod history;
+mod lives;
 mod operations;
 mod oracle;
 mod ordered;
@@ -47,15 +48,22 @@ use kvstore_core::{Backend, Result};
 use tempfile::TempDir;
 
 use choice::{Keep, Random};
+use lives::{Chain, Refused};
 use oracle::{Opener, examine};
 use recording::Phase;
-use session::{Failure, Session};
+use session::{Failure, Life, Session};
 use state::{Crash, Walk, moments};
 use tree::Tree;
 
 pub use report::{Bad, Report};
 pub use state::Model;
 pub use workload::Workload;
+
+/// How many states are tried of each recovery.
+const PER_RECOVERY: usize = 20;
+
+/// How many states are tried of each recording of several lives.
+const PER_CHAIN: usize = 10;
 
 /// What the store is doing when it crashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +74,9 @@ pub enum Part {
     Writes,
     /// Opening after a crash, the first writes after it, and the close.
     Recovery,
+    /// Any but the first of two to four lives, of which each but the last was ended by a kill,
+    /// mostly between a write and the flush that follows it.
+    Lives,
     /// Closing.
     Close,
 }
@@ -91,7 +102,7 @@ impl Check {
         let steps = match part {
             Part::Creation => 2,
             Part::Writes => 40,
-            Part::Recovery | Part::Close => 12,
+            Part::Recovery | Part::Lives | Part::Close => 12,
         };
         Self { part, workload: Workload::new(steps), seed, states: 100 }
     }
@@ -121,7 +132,7 @@ impl Check {
     ) -> Report {
         let begun = Instant::now();
         let opener = Opener::new(open);
-        let first = session::first(&opener, self.workload, self.seed);
+        let first = session::first(&opener, Life { workload: self.workload, seed: self.seed });
         let mut report = Report::default();
         let first = match first {
             Ok(first) => first,
@@ -132,26 +143,32 @@ impl Check {
             Err(Failure::Store(says)) => panic!("without a crash, {says}; {self}"),
         };
         let phase = match self.part {
-            Part::Creation | Part::Recovery => None,
+            Part::Creation | Part::Recovery | Part::Lives => None,
             Part::Writes => Some(Phase::Writes),
             Part::Close => Some(Phase::Close),
         };
         let moments = moments(&first.recording, phase, 0);
-        if self.part == Part::Recovery {
-            self.recover(&opener, &first, &moments, &mut report);
-        } else {
-            self.sample(&opener, &first, &moments, &mut report);
+        match self.part {
+            Part::Recovery => self.recover(&opener, &first, &moments, &mut report),
+            Part::Lives => self.live_on(&opener, &first, &mut report),
+            _ => self.sample(&opener, &first, self.crashes(&moments), &mut report),
         }
         report.elapsed = begun.elapsed();
         report
     }
 
-    /// Opens the store in a sample of the states that a crash at these moments may leave.
-    fn sample(&self, opener: &Opener, session: &Session, moments: &[usize], report: &mut Report) {
+    /// Opens the store in the states that these crashes leave.
+    fn sample(
+        &self,
+        opener: &Opener,
+        session: &Session,
+        mut crashes: Vec<Crash>,
+        report: &mut Report,
+    ) {
         // Stores wait for the disk much of the time, if only for that of the root directory.
         const AT_ONCE: usize = 4;
-        let crashes = crashes(moments, self.states, self.seed).into_iter();
-        let due = Mutex::new((Walk::new(&session.recording), crashes));
+        crashes.sort_by_key(|crash| crash.after);
+        let due = Mutex::new((Walk::new(&session.recording), crashes.into_iter()));
         let next = || {
             let (walk, crashes) = &mut *due.lock().unwrap_or_else(PoisonError::into_inner);
             crashes.next().map(|crash| walk.state(crash))
@@ -168,56 +185,82 @@ impl Check {
 
     /// Crashes the store, and crashes it again while it recovers.
     fn recover(&self, opener: &Opener, first: &Session, moments: &[usize], report: &mut Report) {
-        const PER_RECOVERY: usize = 20;
         let mut walk = Walk::new(&first.recording);
-        for crash in crashes(moments, self.states.div_ceil(PER_RECOVERY), self.seed) {
+        let mut kills = self.of(self.states.div_ceil(PER_RECOVERY), self.seed).crashes(moments);
+        kills.sort_by_key(|crash| crash.after);
+        for crash in kills {
             let state = walk.state(crash);
-            match session::again(opener, first, &state) {
-                Ok((second, begun)) => {
-                    let moments = state::moments(&second.recording, None, begun);
-                    let mut again = self.clone().states(PER_RECOVERY);
-                    again.seed ^= crash.after as u64;
-                    again.sample(opener, &second, &moments, report);
+            let seed = self.seed ^ crash.after as u64;
+            let life = Life { workload: self.workload.of_steps(2), seed };
+            match session::again(opener, first, &state, life) {
+                Ok(second) => {
+                    let moments = state::moments(&second.recording, None, second.begun);
+                    let crashes = self.of(PER_RECOVERY, seed).crashes(&moments);
+                    self.sample(opener, &second, crashes, report);
                 }
-                Err(says) => report.add(state, Some(says)),
+                Err(failure) => report.add(state, Some(failure.into())),
             }
         }
     }
-}
 
-/// A sample of the crashes at these moments, in their order: each with nothing, everything and some
-/// of what was not flushed.
-fn crashes(moments: &[usize], states: usize, seed: u64) -> Vec<Crash> {
-    let mut random = Random::new(seed);
-    let mut crashes = Vec::new();
-    while crashes.len() < states && !moments.is_empty() {
-        for after in moments.iter().copied() {
-            for model in Model::ALL {
-                let keeps = [
-                    Keep::Nothing,
-                    Keep::Everything,
-                    Keep::Some(random.next()),
-                    Keep::Some(random.next()),
-                ];
-                let keeps = if model == Model::Killed { &keeps[..1] } else { &keeps[..] };
-                crashes.extend(keeps.iter().map(|keep| Crash { after, model, keep: *keep }));
+    /// Kills the store time and again, and lets the power fail in the lives after that: half of the
+    /// times while one of them opens, since it acts on what it finds then.
+    fn live_on(&self, opener: &Opener, first: &Session, report: &mut Report) {
+        let mut random = Random::new(self.seed);
+        for _ in 0..self.states.div_ceil(PER_CHAIN) {
+            match lives::chain(opener, first, self.workload.of_steps(6), &mut random) {
+                Ok(Chain { session, second }) => {
+                    let crashes = [Some(Phase::Open), None].into_iter().flat_map(|phase| {
+                        let moments = state::moments(&session.recording, phase, second);
+                        let moments = state::around_flushes(&session.recording, moments);
+                        self.of(PER_CHAIN / 2, random.next()).crashes(&moments)
+                    });
+                    let crashes = crashes.collect();
+                    self.sample(opener, &session, crashes, report);
+                }
+                Err(Refused { state, failure }) => report.add(state, Some(failure.into())),
             }
         }
     }
-    for at in 0..states.min(crashes.len()) {
-        let other = at + random.below(crashes.len() - at);
-        crashes.swap(at, other);
+
+    /// The same check with another number of states and another seed.
+    fn of(&self, states: usize, seed: u64) -> Self {
+        Self { seed, states, ..self.clone() }
     }
-    crashes.truncate(states);
-    crashes.sort_by_key(|crash| crash.after);
-    crashes
+
+    /// A sample of the crashes at these moments: each with nothing, everything and some of what was
+    /// not flushed.
+    fn crashes(&self, moments: &[usize]) -> Vec<Crash> {
+        let mut random = Random::new(self.seed);
+        let mut crashes = Vec::new();
+        while crashes.len() < self.states && !moments.is_empty() {
+            for after in moments.iter().copied() {
+                for model in Model::ALL {
+                    let keeps = [
+                        Keep::Nothing,
+                        Keep::Everything,
+                        Keep::Some(random.next()),
+                        Keep::Some(random.next()),
+                    ];
+                    let keeps = if model == Model::Killed { &keeps[..1] } else { &keeps[..] };
+                    crashes.extend(keeps.iter().map(|keep| Crash { after, model, keep: *keep }));
+                }
+            }
+        }
+        for at in 0..self.states.min(crashes.len()) {
+            let other = at + random.below(crashes.len() - at);
+            crashes.swap(at, other);
+        }
+        crashes.truncate(self.states);
+        crashes
+    }
 }
 
 /// Whether recordings can be made here; says so if not.
 #[must_use]
 #[allow(clippy::print_stdout, reason = "a skipped test says so")]
 pub fn is_possible() -> bool {
-    match disk::Disk::mount(Tree::new()) {
+    match disk::Disk::mount(Tree::new(), Vec::new()) {
         Ok(_) => true,
         Err(error) => {
             println!("SKIPPED: no file system can be mounted by FUSE ({error}); run as root");
@@ -280,6 +323,7 @@ macro_rules! power_loss_suite {
         $crate::power_loss_suite!(@part creation, Creation, $open);
         $crate::power_loss_suite!(@part writes, Writes, $open);
         $crate::power_loss_suite!(@part recovery, Recovery, $open);
+        $crate::power_loss_suite!(@part lives, Lives, $open);
         $crate::power_loss_suite!(@part close, Close, $open);
     };
     (@part $name:ident, $part:ident, $open:expr) => {

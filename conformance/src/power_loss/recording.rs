@@ -65,6 +65,29 @@ pub(super) enum Flush {
     Directory(Number),
 }
 
+impl Change {
+    /// The nodes that a flush has to write to make the change durable.
+    pub(super) fn changes(&self) -> impl Iterator<Item = Number> {
+        let (first, second) = match self {
+            Self::Make { parent, .. } | Self::Name { parent, .. } => (*parent, None),
+            Self::Rename { from, to, .. } => (from.0, Some(to.0)),
+            Self::Write { number, .. }
+            | Self::Resize { number, .. }
+            | Self::Attributes { number, .. } => (*number, None),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+impl Flush {
+    /// The file or directory that is flushed.
+    pub(super) fn number(self) -> Number {
+        match self {
+            Self::File { number, .. } | Self::Directory(number) => number,
+        }
+    }
+}
+
 /// What the one who uses the store knows; numbers are those of the history's contents.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
@@ -78,6 +101,7 @@ pub(super) enum Mark {
 /// What the store was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// A new life begins: the store opens what is there.
     Open,
     Writes,
     Close,
@@ -102,8 +126,9 @@ pub(super) struct Live {
 }
 
 impl Recorder {
-    pub(super) fn new(tree: Tree) -> Self {
-        Self(Arc::new(Mutex::new(Live { tree, events: Vec::new(), missing: None })))
+    /// Continues the recording that led to `tree`.
+    pub(super) fn new(tree: Tree, events: Vec<Event>) -> Self {
+        Self(Arc::new(Mutex::new(Live { tree, events, missing: None })))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Live> {

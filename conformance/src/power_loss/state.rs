@@ -1,5 +1,6 @@
 //! The states that a crash can leave, by model.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use super::choice::{Choice, Keep};
@@ -122,6 +123,32 @@ pub(super) fn moments(recording: &Recording, wanted: Option<Phase>, from: usize)
         }
         if at >= from && wanted.is_none_or(|wanted| wanted == phase) {
             moments.push(at + 1);
+        }
+    }
+    moments
+}
+
+/// Those moments that come right before or right after a flush: of all that lie between two flushes,
+/// the last has the most to lose.
+pub(super) fn around_flushes(recording: &Recording, mut moments: Vec<usize>) -> Vec<usize> {
+    let is_flush = |at: usize| matches!(recording.events.get(at), Some(Event::Flush(_)));
+    moments.retain(|at| is_flush(*at) || is_flush(*at - 1));
+    moments
+}
+
+/// The numbers of events before the last flush that an acknowledgement waited for: a process that is
+/// killed there leaves in the page cache what was submitted and is not on the disk.
+pub(super) fn before_commits(recording: &Recording, from: usize) -> Vec<usize> {
+    let (mut dirty, mut flush_at) = (HashSet::new(), None);
+    let mut moments = Vec::new();
+    for (at, event) in recording.events.iter().enumerate() {
+        match event {
+            Event::Change(change) => dirty.extend(change.changes()),
+            Event::Flush(flush) if dirty.remove(&flush.number()) => flush_at = Some(at),
+            Event::Mark(Mark::Acknowledged(_)) => {
+                moments.extend(flush_at.take().filter(|at| *at >= from));
+            }
+            Event::Flush(_) | Event::Mark(_) => {}
         }
     }
     moments

@@ -34,8 +34,16 @@ impl Workload {
         Self { steps, batches: false, large_values: 0 }
     }
 
+    /// The same kinds of steps, so many of them.
+    pub(super) fn of_steps(self, steps: usize) -> Self {
+        Self { steps, large_values: self.large_values.min(steps / 4), ..self }
+    }
+
+    /// Plans steps that go on from the last contents of the history.
     pub(super) fn plan(self, seed: u64, history: &mut History) -> Plan {
-        let mut planner = Planner { random: Random::new(seed), history, large: 0, written: 0 };
+        // Far from the numbers of earlier plans, so that no value is the same as one of theirs.
+        let written = (history.last() as u64) << 8;
+        let mut planner = Planner { random: Random::new(seed), history, large: 0, written };
         let steps = (0..self.steps).map(|at| {
             let large = (at + 1) * self.large_values / self.steps;
             planner.large = large - at * self.large_values / self.steps;
@@ -78,7 +86,7 @@ impl Planner<'_> {
     }
 
     fn some(&mut self) -> Numbered {
-        if self.random.chance(30) { self.several() } else { self.single() }
+        if self.random.chance(50) { self.several() } else { self.single() }
     }
 
     fn single(&mut self) -> Numbered {
@@ -113,7 +121,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Bytes that no other value of this plan has, if there are enough of them.
+    /// Bytes that no other value of this history has, if there are enough of them.
     fn value(&mut self) -> Bytes {
         self.written += 1;
         let len = if self.large > 0 {
@@ -170,7 +178,7 @@ impl Step {
 }
 
 /// Commits one submission and waits for it.
-pub(super) fn commit(
+fn commit(
     store: &DynStore,
     recorder: &Recorder,
     number: usize,
