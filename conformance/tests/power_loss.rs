@@ -19,7 +19,9 @@ fn crash(part: Part, flushes: Flushes) -> Option<Report> {
         return None;
     }
     let steps = if part == Part::Writes { 20 } else { 4 };
-    let check = Check::new(part, 1).workload(Workload::one_by_one(steps)).states(STATES);
+    // Of several lives few moments matter.
+    let states = if part == Part::Lives { 4 * STATES } else { STATES };
+    let check = Check::new(part, 1).workload(Workload::one_by_one(steps)).states(states);
     let report = check.run(move |directory: &Path| Files::open(directory, flushes));
     println!("{flushes:?}: {report}");
     assert_eq!(report.states(), report.tried.iter().sum::<usize>());
@@ -47,6 +49,11 @@ fn all_flushes_survive_recovery() {
 }
 
 #[test]
+fn all_flushes_survive_several_lives() {
+    survives(Part::Lives);
+}
+
+#[test]
 fn all_flushes_survive_a_close() {
     survives(Part::Close);
 }
@@ -67,6 +74,15 @@ fn without_the_flush_of_the_file_values_are_torn() {
     assert!(report.bad_of(Model::Ordered) > 0, "{report}");
     assert_eq!(report.bad_of(Model::Killed), 0, "{report}");
     assert!(report.bad.iter().any(|bad| bad.says.contains("torn")));
+}
+
+/// What a killed process renamed is shown after the next opening, and must stay from then on.
+#[test]
+fn without_the_flush_at_opening_what_was_shown_is_lost() {
+    let Some(report) = crash(Part::Lives, Flushes::NotAtOpen) else { return };
+    assert!(report.bad_of(Model::Weak) > 0, "{report}");
+    assert_eq!(report.bad_of(Model::Killed), 0, "{report}");
+    assert!(report.bad.iter().all(|bad| bad.says.contains("acknowledged writes are lost")));
 }
 
 #[test]

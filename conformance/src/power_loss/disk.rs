@@ -8,6 +8,7 @@ use std::process::Command;
 use fuser::{BackgroundSession, Config, MountOption};
 use tempfile::TempDir;
 
+use super::choice::Random;
 use super::operations::Files;
 use super::recording::{Event, Recorder};
 use super::tree::Tree;
@@ -20,11 +21,12 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Mounts a file system that holds `tree`, and continues the recording that led there.
+    /// Mounts a file system that holds `tree`, and continues the recording that led there. With
+    /// `slow`, some flushes end when other operations have begun meanwhile.
     ///
     /// # Errors
     /// What the system says, for example that there is no `/dev/fuse`.
-    pub(super) fn mount(tree: Tree, events: Vec<Event>) -> io::Result<Self> {
+    pub(super) fn mount(tree: Tree, events: Vec<Event>, slow: Option<Random>) -> io::Result<Self> {
         let directory = super::place()?;
         let recorder = Recorder::new(tree, events);
         let mut config = Config::default();
@@ -34,7 +36,7 @@ impl Disk {
             MountOption::NoAtime,
         ];
         let made = directory.path().metadata()?;
-        let files = Files::new(recorder.clone(), (made.uid(), made.gid()));
+        let files = Files::new(recorder.clone(), (made.uid(), made.gid()), slow);
         let session = Some(fuser::spawn_mount(files, directory.path(), &config)?);
         Ok(Self { session, directory, recorder })
     }
@@ -95,7 +97,7 @@ mod tests {
         if !super::super::is_possible() {
             return;
         }
-        let disk = Disk::mount(Tree::new(), Vec::new()).unwrap();
+        let disk = Disk::mount(Tree::new(), Vec::new(), None).unwrap();
         work(disk.path()).unwrap();
         let written = super::super::place().unwrap();
         disk.recorder().lock().tree.write_to(written.path()).unwrap();

@@ -260,7 +260,7 @@ impl Check {
 #[must_use]
 #[allow(clippy::print_stdout, reason = "a skipped test says so")]
 pub fn is_possible() -> bool {
-    match disk::Disk::mount(Tree::new(), Vec::new()) {
+    match disk::Disk::mount(Tree::new(), Vec::new(), None) {
         Ok(_) => true,
         Err(error) => {
             println!("SKIPPED: no file system can be mounted by FUSE ({error}); run as root");

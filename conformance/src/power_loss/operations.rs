@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::sync::MutexGuard;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -12,6 +13,7 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 
+use super::choice::Random;
 use super::recording::{Change, Flush, Live, Recorder};
 use super::shared_memory::{self, SharedMemory};
 use super::tree::{Content, Number, Tree};
@@ -26,11 +28,13 @@ pub(super) struct Files {
     /// User and group of everything.
     owner: (u32, u32),
     shared: SharedMemory,
+    /// Chooses which flushes are slow, if any are.
+    slow: Option<Mutex<Random>>,
 }
 
 impl Files {
-    pub(super) fn new(recorder: Recorder, owner: (u32, u32)) -> Self {
-        Self { recorder, owner, shared: SharedMemory::default() }
+    pub(super) fn new(recorder: Recorder, owner: (u32, u32), slow: Option<Random>) -> Self {
+        Self { recorder, owner, shared: SharedMemory::default(), slow: slow.map(Mutex::new) }
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -86,9 +90,19 @@ impl Files {
         Errno::EOPNOTSUPP
     }
 
+    /// Flushes; every tenth takes as long as up to 20 events of others, where flushes are slow.
     fn flushed(&self, flush: Flush, reply: ReplyEmpty) {
-        self.live().flush(flush);
-        reply.ok();
+        let begun = self.live().now();
+        let others = self.slow.as_ref().map_or(0, |random| {
+            let mut random = random.lock().unwrap_or_else(PoisonError::into_inner);
+            if random.chance(10) { 1 + random.below(20) } else { 0 }
+        });
+        let recorder = self.recorder.clone();
+        let end = move || {
+            recorder.flush(flush, begun, others);
+            reply.ok();
+        };
+        if others == 0 { end() } else { drop(thread::spawn(end)) }
     }
 }
 

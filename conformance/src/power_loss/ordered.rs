@@ -1,6 +1,6 @@
 //! A disk under a file system that keeps the order of metadata, as ext4 does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::choice::Choice;
 use super::content::{Edit, Layers};
@@ -8,14 +8,15 @@ use super::recording::{Change, Flush};
 use super::tree::{Content, Number, Tree};
 
 /// Names and attributes survive as a prefix of their changes; any flush that has metadata to write
-/// commits all that came before it.
+/// commits all that came before it began.
 ///
 /// A file's length is written with its data, as with ext4's delayed allocation: where the length is
 /// there, so are the bytes that made the file longer, but both may come later than a rename. That
 /// ext4 hurries when a rename replaces a file is left out.
 pub(super) struct Ordered {
     committed: Tree,
-    pending: Vec<Change>,
+    /// Each with the number of its event.
+    pending: VecDeque<(usize, Change)>,
     files: HashMap<Number, Layers>,
 }
 
@@ -25,25 +26,26 @@ impl Ordered {
             .nodes
             .iter()
             .filter_map(|(number, node)| Some((*number, Layers::new(node.bytes().cloned()?))));
-        Self { committed: start.clone(), pending: Vec::new(), files: files.collect() }
+        Self { committed: start.clone(), pending: VecDeque::new(), files: files.collect() }
     }
 
-    pub(super) fn change(&mut self, change: &Change) {
+    pub(super) fn change(&mut self, change: &Change, at: usize) {
         let (number, modified, edit) = match change {
             Change::Write { number, offset, bytes, modified } => {
                 (*number, *modified, Edit::Write(*offset, bytes.clone()))
             }
             Change::Resize { number, len, modified } => (*number, *modified, Edit::Resize(*len)),
             _ => {
-                self.pending.push(change.clone());
+                self.pending.push_back((at, change.clone()));
                 return;
             }
         };
         self.files.entry(number).or_default().edit(edit);
-        self.pending.push(Change::Attributes { number, mode: None, modified: Some(modified) });
+        let change = Change::Attributes { number, mode: None, modified: Some(modified) };
+        self.pending.push_back((at, change));
     }
 
-    pub(super) fn flush(&mut self, flush: Flush) {
+    pub(super) fn flush(&mut self, flush: Flush, begun: usize) {
         let commits = match flush {
             Flush::Directory(_) => true,
             Flush::File { number, data_only } => {
@@ -55,14 +57,15 @@ impl Ordered {
             }
         };
         if commits {
-            self.pending.drain(..).for_each(|change| self.committed.apply(&change));
+            let before = self.pending.partition_point(|(at, _)| *at < begun);
+            self.pending.drain(..before).for_each(|(_, change)| self.committed.apply(&change));
         }
     }
 
     pub(super) fn crash(&self, choice: &mut Choice) -> Tree {
         let mut tree = self.committed.clone();
         let survivors = choice.survivors(self.pending.len());
-        self.pending[..survivors].iter().for_each(|change| tree.apply(change));
+        self.pending.iter().take(survivors).for_each(|(_, change)| tree.apply(change));
         tree.prune();
         let files: BTreeMap<_, _> = self.files.iter().collect();
         for (number, layers) in files {
@@ -93,14 +96,16 @@ mod tests {
     fn a_flush_of_one_file_commits_every_name_and_only_its_own_data() {
         let mut ordered = Ordered::new(&Tree::new());
         for (number, name) in [(2, "a"), (3, "b")] {
-            ordered.change(&make(number, name));
+            ordered.change(&make(number, name), 0);
             let (bytes, modified) = (vec![1; 10].into(), SystemTime::now());
-            ordered.change(&Change::Write { number, offset: 0, bytes, modified });
+            ordered.change(&Change::Write { number, offset: 0, bytes, modified }, 0);
         }
-        ordered.flush(Flush::File { number: 3, data_only: true });
-        ordered.change(&make(4, "c"));
+        ordered.change(&make(4, "meanwhile"), 1);
+        ordered.flush(Flush::File { number: 3, data_only: true }, 1);
+        ordered.change(&make(5, "c"), 2);
         let tree = ordered.crash(&mut Choice::new(Keep::Nothing));
         let len = |name| Some(tree.nodes[&tree.lookup(ROOT, OsStr::new(name))?].bytes()?.len());
-        assert_eq!([len("a"), len("b"), len("c")], [Some(0), Some(10), None]);
+        let lens = [len("a"), len("b"), len("meanwhile"), len("c")];
+        assert_eq!(lens, [Some(0), Some(10), None, None]);
     }
 }

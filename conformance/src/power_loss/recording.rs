@@ -1,8 +1,8 @@
 //! What happened, in the order in which it did.
 
 use std::ffi::OsString;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use super::tree::{Number, Tree};
 
@@ -10,7 +10,9 @@ use super::tree::{Number, Tree};
 #[derive(Clone, Debug)]
 pub(super) enum Event {
     Change(Change),
-    Flush(Flush),
+    /// A flush has ended. It began before the event with this number, and nothing else than what was
+    /// done by then has to be on the disk. Meanwhile the system lets nobody change what is flushed.
+    Flush(Flush, usize),
     Mark(Mark),
 }
 
@@ -121,6 +123,7 @@ pub(super) struct Recorder(Arc<Mutex<Live>>);
 pub(super) struct Live {
     pub(super) tree: Tree,
     events: Vec<Event>,
+    recorded: Arc<Condvar>,
     /// What the system cannot do here and the store asked for.
     pub(super) missing: Option<String>,
 }
@@ -128,7 +131,8 @@ pub(super) struct Live {
 impl Recorder {
     /// Continues the recording that led to `tree`.
     pub(super) fn new(tree: Tree, events: Vec<Event>) -> Self {
-        Self(Arc::new(Mutex::new(Live { tree, events, missing: None })))
+        let recorded = Arc::default();
+        Self(Arc::new(Mutex::new(Live { tree, events, recorded, missing: None })))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Live> {
@@ -137,16 +141,30 @@ impl Recorder {
 
     /// Says that the content with this number is about to be submitted.
     pub(super) fn submitted(&self, content: usize) {
-        self.lock().events.push(Event::Mark(Mark::Submitted(content)));
+        self.lock().push(Event::Mark(Mark::Submitted(content)));
     }
 
     /// Says that the content with this number was acknowledged, or shown.
     pub(super) fn acknowledged(&self, content: usize) {
-        self.lock().events.push(Event::Mark(Mark::Acknowledged(content)));
+        self.lock().push(Event::Mark(Mark::Acknowledged(content)));
     }
 
     pub(super) fn phase(&self, phase: Phase) {
-        self.lock().events.push(Event::Mark(Mark::Phase(phase)));
+        self.lock().push(Event::Mark(Mark::Phase(phase)));
+    }
+
+    /// Ends a flush: at once, or after so many events of other threads. Where none come, it ends all
+    /// the same, since they may wait for it.
+    pub(super) fn flush(&self, flush: Flush, begun: usize, others: usize) {
+        const IDLE: Duration = Duration::from_millis(1);
+        let mut live = self.lock();
+        if others > 0 {
+            let recorded = Arc::clone(&live.recorded);
+            let is_early = |live: &mut Live| live.now() < begun + others;
+            let waited = recorded.wait_timeout_while(live, IDLE, is_early);
+            live = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        live.push(Event::Flush(flush, begun));
     }
 
     /// What was recorded so far.
@@ -158,10 +176,16 @@ impl Recorder {
 impl Live {
     pub(super) fn change(&mut self, change: Change) {
         self.tree.apply(&change);
-        self.events.push(Event::Change(change));
+        self.push(Event::Change(change));
     }
 
-    pub(super) fn flush(&mut self, flush: Flush) {
-        self.events.push(Event::Flush(flush));
+    /// Says when a flush begins that is asked for now.
+    pub(super) fn now(&self) -> usize {
+        self.events.len()
+    }
+
+    fn push(&mut self, event: Event) {
+        self.events.push(event);
+        self.recorded.notify_all();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::choice::Random;
 use super::disk::Disk;
 use super::history::{History, Submission};
 use super::oracle::{Opener, guarded, read};
@@ -22,6 +23,7 @@ pub(super) struct Session {
 #[derive(Clone, Copy)]
 pub(super) struct Life {
     pub(super) workload: Workload,
+    /// Fixes the steps, and whether some flushes are slow.
     pub(super) seed: u64,
 }
 
@@ -93,7 +95,9 @@ struct Start {
 fn record(opener: &Opener, start: Start, life: Life) -> Result<Session, Failure> {
     let Start { recording, tree, mut history, allowed } = start;
     let begun = recording.events.len();
-    let disk = Disk::mount(tree, recording.events)
+    let mut random = Random::new(life.seed);
+    let slow = random.chance(50).then_some(random);
+    let disk = Disk::mount(tree, recording.events, slow)
         .map_err(|error| Failure::Missing(format!("the recording file system: {error}")))?;
     let (opener, path) = (opener.clone(), disk.path().to_path_buf());
     let recorder = disk.recorder().clone();

@@ -98,11 +98,11 @@ impl<'a> Walk<'a> {
             Event::Change(change) => {
                 self.live.apply(change);
                 self.weak.change(change);
-                self.ordered.change(change);
+                self.ordered.change(change, self.at);
             }
-            Event::Flush(flush) => {
+            Event::Flush(flush, begun) => {
                 self.weak.flush(*flush);
-                self.ordered.flush(*flush);
+                self.ordered.flush(*flush, *begun);
             }
             Event::Mark(Mark::Submitted(content)) => self.submitted = *content,
             Event::Mark(Mark::Acknowledged(content)) => {
@@ -131,7 +131,7 @@ pub(super) fn moments(recording: &Recording, wanted: Option<Phase>, from: usize)
 /// Those moments that come right before or right after a flush: of all that lie between two flushes,
 /// the last has the most to lose.
 pub(super) fn around_flushes(recording: &Recording, mut moments: Vec<usize>) -> Vec<usize> {
-    let is_flush = |at: usize| matches!(recording.events.get(at), Some(Event::Flush(_)));
+    let is_flush = |at: usize| matches!(recording.events.get(at), Some(Event::Flush(..)));
     moments.retain(|at| is_flush(*at) || is_flush(*at - 1));
     moments
 }
@@ -144,11 +144,11 @@ pub(super) fn before_commits(recording: &Recording, from: usize) -> Vec<usize> {
     for (at, event) in recording.events.iter().enumerate() {
         match event {
             Event::Change(change) => dirty.extend(change.changes()),
-            Event::Flush(flush) if dirty.remove(&flush.number()) => flush_at = Some(at),
+            Event::Flush(flush, _) if dirty.remove(&flush.number()) => flush_at = Some(at),
             Event::Mark(Mark::Acknowledged(_)) => {
                 moments.extend(flush_at.take().filter(|at| *at >= from));
             }
-            Event::Flush(_) | Event::Mark(_) => {}
+            Event::Flush(..) | Event::Mark(_) => {}
         }
     }
     moments

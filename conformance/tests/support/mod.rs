@@ -17,6 +17,7 @@ pub(crate) enum Flushes {
     All,
     NotTheDirectory,
     NotTheFile,
+    NotAtOpen,
 }
 
 pub(crate) struct Files {
@@ -47,7 +48,9 @@ impl Files {
             }
         }
         // A process that was killed may have left a rename or a remove in the page cache alone.
-        sync_dir(&directory)?;
+        if flushes != Flushes::NotAtOpen {
+            sync_dir(&directory)?;
+        }
         Ok(Self { directory, flushes, entries: Mutex::new(entries) })
     }
 
