@@ -58,21 +58,15 @@ impl Layers {
 
     pub(super) fn flush(&mut self) {
         if !self.pending.is_empty() {
-            self.durable = self.current();
-            self.pending.clear();
+            // In place, unless a crash state shares it: a log may be long, and flushed often.
+            let durable = Arc::make_mut(&mut self.durable);
+            self.pending.drain(..).for_each(|edit| edit.apply(durable));
         }
     }
 
     /// Whether a flush would have to write a new length.
     pub(super) fn is_resized(&self) -> bool {
         self.lengths().into_iter().any(|len| len != self.durable.len())
-    }
-
-    fn current(&self) -> Arc<Vec<u8>> {
-        let mut content = Arc::clone(&self.durable);
-        let bytes = Arc::make_mut(&mut content);
-        self.pending.iter().for_each(|edit| edit.apply(bytes));
-        content
     }
 
     /// The length on the disk, and the one after each change.

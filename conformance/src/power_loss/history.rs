@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use kvstore_core::{Batch, Bytes, EntryId, Namespace};
 
@@ -17,18 +18,27 @@ impl Submission {
             None => batch.remove(id),
         })
     }
+
+    /// What these contents become.
+    pub(super) fn after(&self, contents: &Contents) -> Contents {
+        let mut contents = contents.clone();
+        self.0.iter().for_each(|(id, value)| apply(&mut contents, id, value.as_ref()));
+        contents
+    }
 }
 
 /// Keys and values of every namespace that has some, newest first.
 pub(super) type Contents = BTreeMap<Namespace, Vec<(String, Bytes)>>;
 
 /// The contents before the first submission, and after each.
+///
+/// A clone shares them, since every life and every state has one of its own.
 #[derive(Clone, Debug)]
-pub(super) struct History(Vec<Contents>);
+pub(super) struct History(Vec<Arc<Contents>>);
 
 impl History {
     pub(super) fn new() -> Self {
-        Self(vec![Contents::new()])
+        Self(vec![Arc::default()])
     }
 
     pub(super) fn contents(&self, number: usize) -> &Contents {
@@ -42,11 +52,7 @@ impl History {
 
     /// Adds what comes after contents that are known, and gives its number.
     pub(super) fn add(&mut self, after: usize, submission: &Submission) -> usize {
-        let mut contents = self.0[after].clone();
-        for (id, value) in &submission.0 {
-            apply(&mut contents, id, value.as_ref());
-        }
-        self.0.push(contents);
+        self.0.push(Arc::new(submission.after(&self.0[after])));
         self.last()
     }
 
@@ -59,11 +65,11 @@ impl History {
         found: &Contents,
         allowed: RangeInclusive<usize>,
     ) -> Result<usize, String> {
-        if let Some(number) = allowed.clone().rev().find(|number| self.0[*number] == *found) {
+        if let Some(number) = allowed.clone().rev().find(|number| *self.0[*number] == *found) {
             return Ok(number);
         }
         let (first, last) = (*allowed.start(), *allowed.end());
-        let mut says = match self.0[..first].iter().rposition(|contents| contents == found) {
+        let mut says = match self.0[..first].iter().rposition(|contents| **contents == *found) {
             Some(older) => format!(
                 "acknowledged writes are lost: it holds what {older} submissions left, and {first} \
                  of {last} were acknowledged"

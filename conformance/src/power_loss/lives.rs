@@ -4,63 +4,90 @@
 //! like anything else. What that one builds on it may reach the disk first: then a loss of power
 //! takes the ground from under it.
 
-use super::choice::{Keep, Random};
+use super::choice::Random;
 use super::oracle::Opener;
 use super::session::{self, Failure, Life, Session};
-use super::state::{self, Crash, Model, State, Walk};
+use super::state::{self, State};
 use super::workload::Workload;
 
-/// A recording whose lives after the first are to be crashed.
+/// A recording whose later lives are to be crashed.
 pub(super) struct Chain {
     pub(super) session: Session,
-    /// The number of the first event of the second life.
-    pub(super) second: usize,
+    /// The number of the first event of those lives.
+    pub(super) from: usize,
 }
 
-/// A life that did not open what the kill before it left.
+/// A life that did not open what the one before it left.
 pub(super) struct Refused {
     pub(super) state: State,
     pub(super) failure: Failure,
 }
 
-/// Lets 1 to 3 more lives follow the first.
+/// Lets 1 to 3 more lives follow the first, all of them to be crashed.
 ///
 /// # Errors
 /// The state in which a killed store is not what it must be.
-pub(super) fn chain(
+pub(super) fn several(
     opener: &Opener,
     first: &Session,
     workload: Workload,
     random: &mut Random,
 ) -> Result<Chain, Refused> {
-    let mut chain = follow(opener, first, workload, random)?;
-    let second = chain.begun;
+    let mut session = follow(opener, first, kill(first, random), workload, random)?;
+    let from = session.begun;
     for _ in 0..random.below(3) {
-        chain = follow(opener, &chain, workload, random)?;
+        session = follow(opener, &session, kill(&session, random), workload, random)?;
     }
-    Ok(Chain { session: chain, second })
+    Ok(Chain { session, from })
 }
 
-/// Kills the last life, and lets another one follow.
+/// Lets many lives follow the first, closed or killed; the later half is to be crashed.
+///
+/// # Errors
+/// The state in which a store that was closed or killed is not what it must be.
+pub(super) fn many(
+    opener: &Opener,
+    first: &Session,
+    workload: Workload,
+    random: &mut Random,
+) -> Result<Chain, Refused> {
+    const LIVES: usize = 30;
+    let mut session = follow(opener, first, end(first, random), workload, random)?;
+    let mut from = 0;
+    for life in 2..LIVES {
+        session = follow(opener, &session, end(&session, random), workload, random)?;
+        if life == LIVES / 2 {
+            from = session.begun;
+        }
+    }
+    Ok(Chain { session, from })
+}
+
+/// A close or a kill.
+fn end(session: &Session, random: &mut Random) -> usize {
+    if random.chance(50) { kill(session, random) } else { session.recording.events.len() }
+}
+
+/// Lets another life follow after the last was killed, or was at its end.
 fn follow(
     opener: &Opener,
     before: &Session,
+    end: usize,
     workload: Workload,
     random: &mut Random,
 ) -> Result<Session, Refused> {
-    let state = Walk::new(&before.recording).state(kill(before, random));
+    let state = before.killed(end);
     let life = Life { workload, seed: random.next() };
     session::again(opener, before, &state, life).map_err(|failure| Refused { state, failure })
 }
 
 /// Mostly between the write and the flush of a commit: after other events the page cache holds
 /// little that the disk does not.
-fn kill(session: &Session, random: &mut Random) -> Crash {
+fn kill(session: &Session, random: &mut Random) -> usize {
     let mut moments = state::before_commits(&session.recording, session.begun);
     if moments.is_empty() || random.chance(30) {
         moments = state::moments(&session.recording, None, session.begun);
         moments = state::around_flushes(&session.recording, moments);
     }
-    let after = moments[random.below(moments.len())];
-    Crash { after, model: Model::Killed, keep: Keep::Nothing }
+    moments[random.below(moments.len())]
 }

@@ -77,6 +77,9 @@ pub enum Part {
     /// Any but the first of two to four lives, of which each but the last was ended by a kill,
     /// mostly between a write and the flush that follows it.
     Lives,
+    /// The later ones of many lives that were closed or killed, and so long that journals and logs
+    /// use their space again.
+    History,
     /// Closing.
     Close,
 }
@@ -99,12 +102,15 @@ impl Check {
     /// The default workload and number of states for a part.
     #[must_use]
     pub fn new(part: Part, seed: u64) -> Self {
-        let steps = match part {
-            Part::Creation => 2,
-            Part::Writes => 40,
-            Part::Recovery | Part::Lives | Part::Close => 12,
+        let workload = match part {
+            Part::Creation => Workload::new(2),
+            Part::Writes => Workload::new(40),
+            Part::Recovery | Part::Lives | Part::Close => Workload::new(12),
+            // Of each of its lives.
+            Part::History => Workload::filling(16),
         };
-        Self { part, workload: Workload::new(steps), seed, states: 100 }
+        let states = if part == Part::History { 200 } else { 100 };
+        Self { part, workload, seed, states }
     }
 
     /// Replaces the workload.
@@ -143,14 +149,15 @@ impl Check {
             Err(Failure::Store(says)) => panic!("without a crash, {says}; {self}"),
         };
         let phase = match self.part {
-            Part::Creation | Part::Recovery | Part::Lives => None,
             Part::Writes => Some(Phase::Writes),
             Part::Close => Some(Phase::Close),
+            Part::Creation | Part::Recovery | Part::Lives | Part::History => None,
         };
         let moments = moments(&first.recording, phase, 0);
         match self.part {
             Part::Recovery => self.recover(&opener, &first, &moments, &mut report),
             Part::Lives => self.live_on(&opener, &first, &mut report),
+            Part::History => self.live_long(&opener, &first, &mut report),
             _ => self.sample(&opener, &first, self.crashes(&moments), &mut report),
         }
         report.elapsed = begun.elapsed();
@@ -203,24 +210,41 @@ impl Check {
         }
     }
 
-    /// Kills the store time and again, and lets the power fail in the lives after that: half of the
-    /// times while one of them opens, since it acts on what it finds then.
+    /// Kills the store time and again, and lets the power fail in the lives after that.
     fn live_on(&self, opener: &Opener, first: &Session, report: &mut Report) {
         let mut random = Random::new(self.seed);
         for _ in 0..self.states.div_ceil(PER_CHAIN) {
-            match lives::chain(opener, first, self.workload.of_steps(6), &mut random) {
-                Ok(Chain { session, second }) => {
-                    let crashes = [Some(Phase::Open), None].into_iter().flat_map(|phase| {
-                        let moments = state::moments(&session.recording, phase, second);
-                        let moments = state::around_flushes(&session.recording, moments);
-                        self.of(PER_CHAIN / 2, random.next()).crashes(&moments)
-                    });
-                    let crashes = crashes.collect();
-                    self.sample(opener, &session, crashes, report);
-                }
-                Err(Refused { state, failure }) => report.add(state, Some(failure.into())),
-            }
+            let chain = lives::several(opener, first, self.workload.of_steps(6), &mut random);
+            self.of(PER_CHAIN, random.next()).crash_chain(opener, chain, report);
         }
+    }
+
+    /// Lets the power fail after a long history.
+    fn live_long(&self, opener: &Opener, first: &Session, report: &mut Report) {
+        let mut random = Random::new(self.seed);
+        let chain = lives::many(opener, first, self.workload, &mut random);
+        self.crash_chain(opener, chain, report);
+    }
+
+    /// Crashes later lives: half of the times while one of them opens, since it acts on what it
+    /// finds then.
+    fn crash_chain(
+        &self,
+        opener: &Opener,
+        chain: std::result::Result<Chain, Refused>,
+        report: &mut Report,
+    ) {
+        let Chain { session, from } = match chain {
+            Ok(chain) => chain,
+            Err(Refused { state, failure }) => return report.add(state, Some(failure.into())),
+        };
+        let crashes = [Some(Phase::Open), None].into_iter().flat_map(|phase| {
+            let moments = state::moments(&session.recording, phase, from);
+            let moments = state::around_flushes(&session.recording, moments);
+            self.of(self.states / 2, self.seed ^ phase.map_or(0, |_| 1)).crashes(&moments)
+        });
+        let crashes = crashes.collect();
+        self.sample(opener, &session, crashes, report);
     }
 
     /// The same check with another number of states and another seed.
@@ -271,8 +295,9 @@ pub fn is_possible() -> bool {
 
 /// Fails if the store is not what it must be after some crash; the state is kept for a look.
 ///
-/// Runs with two fixed seeds and with a fresh one, which is printed: `POWER_LOSS_SEED` repeats it.
-/// `POWER_LOSS_STATES` sets how many states there are for each seed, 100 by default.
+/// Runs with two fixed seeds, a long history with one, and with a fresh one, which is printed: `POWER_LOSS_SEED` repeats it.
+/// `POWER_LOSS_STATES` sets how many states there are for each seed, by default 100, and 200 of a
+/// long history.
 ///
 /// # Panics
 /// If a state is bad.
@@ -286,7 +311,9 @@ pub fn check<B: Backend>(
     }
     let number = |name| env::var(name).ok().and_then(|text: String| text.parse().ok());
     let fresh = number("POWER_LOSS_SEED").unwrap_or_else(crate::support::fresh_seed);
-    for seed in [20_261_123, 7, fresh] {
+    let seeds = [20_261_123, 7, fresh];
+    let seeds = if part == Part::History { &seeds[1..] } else { &seeds[..] };
+    for seed in seeds.iter().copied() {
         let mut check = Check::new(part, seed);
         check.states = number("POWER_LOSS_STATES").map_or(check.states, |states| states as usize);
         println!("{check}");
@@ -324,6 +351,7 @@ macro_rules! power_loss_suite {
         $crate::power_loss_suite!(@part writes, Writes, $open);
         $crate::power_loss_suite!(@part recovery, Recovery, $open);
         $crate::power_loss_suite!(@part lives, Lives, $open);
+        $crate::power_loss_suite!(@part long_history, History, $open);
         $crate::power_loss_suite!(@part close, Close, $open);
     };
     (@part $name:ident, $part:ident, $open:expr) => {

@@ -67,12 +67,12 @@ pub(super) fn examine(
     let place = super::place().map_err(|error| format!("no place for the state: {error}"))?;
     state.tree.write_to(place.path()).map_err(|error| format!("writing the state: {error}"))?;
     let (opener, history) = (opener.clone(), Arc::clone(history));
-    let (path, allowed) = (place.path().to_path_buf(), state.allowed.clone());
+    let (path, allowed) = (place.path().to_path_buf(), state.known.allowed());
     guarded(move || {
         let store = opener.open(&path)?;
         let found = read(&store)?;
         let number = history.find(&found, allowed)?;
-        takes_a_write(store, &opener, &path, &history, number)?;
+        takes_a_write(store, &opener, &path, history.contents(number))?;
         Ok(number)
     })
 }
@@ -82,19 +82,17 @@ fn takes_a_write(
     store: DynStore,
     opener: &Opener,
     path: &Path,
-    history: &History,
-    number: usize,
+    contents: &Contents,
 ) -> std::result::Result<(), String> {
-    let mut history = history.clone();
     let submission = Submission(vec![(id("p", "s", "after"), Some("the crash".into()))]);
-    let after = history.add(number, &submission);
+    let expected = submission.after(contents);
     let written = store.commit_blocking(submission.batch()).and_then(|()| store.close_blocking());
     written.map_err(|error| format!("the reopened store takes no write: {error}"))?;
     drop(store);
     let store = opener.open(path).map_err(|error| format!("after a write and a close, {error}"))?;
     let found = read(&store)?;
-    if found != *history.contents(after) {
-        let difference = difference(&found, history.contents(after));
+    if found != expected {
+        let difference = difference(&found, &expected);
         return Err(format!("a write and a close after the crash, and it differs:\n{difference}"));
     }
     store.close_blocking().map_err(|error| format!("the second close fails: {error}"))

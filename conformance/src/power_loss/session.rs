@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::choice::Random;
+use super::choice::{Keep, Random};
 use super::disk::Disk;
 use super::history::{History, Submission};
 use super::oracle::{Opener, guarded, read};
-use super::recording::{Event, Mark, Phase, Recording};
-use super::state::{Model, State};
+use super::recording::{Event, Phase, Recording};
+use super::state::{Crash, Known, Model, State};
 use super::tree::Tree;
 use super::workload::Workload;
 
@@ -17,6 +17,24 @@ pub(super) struct Session {
     pub(super) history: Arc<History>,
     /// The number of the first event of the last life.
     pub(super) begun: usize,
+    /// The files, and what was known of their contents, when the last life began.
+    found: (Tree, Known),
+}
+
+impl Session {
+    /// The state that the last life leaves if it is killed after an event of its own.
+    pub(super) fn killed(&self, after: usize) -> State {
+        let (mut tree, mut known) = self.found.clone();
+        for event in &self.recording.events[self.begun..after] {
+            match event {
+                Event::Change(change) => tree.apply(change),
+                Event::Mark(mark) => known.note(*mark),
+                Event::Flush(..) => {}
+            }
+        }
+        let crash = Crash { after, model: Model::Killed, keep: Keep::Nothing };
+        State { crash, tree, known }
+    }
 }
 
 /// What is done in one life of a store, from its opening to its close.
@@ -49,8 +67,8 @@ impl From<Failure> for String {
 /// What fails, though nothing crashed.
 pub(super) fn first(opener: &Opener, life: Life) -> Result<Session, Failure> {
     let recording = Recording { start: Tree::new(), events: Vec::new() };
-    let (tree, history) = (recording.start.clone(), History::new());
-    record(opener, Start { recording, tree, history, allowed: 0..=0 }, life)
+    let found = (recording.start.clone(), Known::default());
+    record(opener, recording, found, History::new(), life)
 }
 
 /// Opens the store again after a crash, runs a workload and closes it.
@@ -72,34 +90,27 @@ pub(super) fn again(
             Recording { start: before.recording.start.clone(), events }
         }
         Model::Weak | Model::Ordered => {
-            let marks =
-                [Mark::Submitted(*state.allowed.end()), Mark::Acknowledged(*state.allowed.start())];
-            let events = marks.into_iter().map(Event::Mark).collect();
-            Recording { start: state.tree.clone(), events }
+            Recording { start: state.tree.clone(), events: state.known.marks().to_vec() }
         }
     };
-    let (tree, history) = (state.tree.clone(), (*before.history).clone());
-    record(opener, Start { recording, tree, history, allowed: state.allowed.clone() }, life)
+    let found = (state.tree.clone(), state.known);
+    record(opener, recording, found, (*before.history).clone(), life)
 }
 
-/// Where a life begins.
-struct Start {
+/// Records one more life, which begins with these files.
+fn record(
+    opener: &Opener,
     recording: Recording,
-    /// The files as the process finds them.
-    tree: Tree,
-    history: History,
-    /// Numbers of the contents that may be found.
-    allowed: std::ops::RangeInclusive<usize>,
-}
-
-fn record(opener: &Opener, start: Start, life: Life) -> Result<Session, Failure> {
-    let Start { recording, tree, mut history, allowed } = start;
+    found: (Tree, Known),
+    mut history: History,
+    life: Life,
+) -> Result<Session, Failure> {
     let begun = recording.events.len();
     let mut random = Random::new(life.seed);
     let slow = random.chance(50).then_some(random);
-    let disk = Disk::mount(tree, recording.events, slow)
+    let disk = Disk::mount(found.0.clone(), recording.events, slow)
         .map_err(|error| Failure::Missing(format!("the recording file system: {error}")))?;
-    let (opener, path) = (opener.clone(), disk.path().to_path_buf());
+    let (opener, path, allowed) = (opener.clone(), disk.path().to_path_buf(), found.1.allowed());
     let recorder = disk.recorder().clone();
     let outcome = guarded(move || {
         recorder.phase(Phase::Open);
@@ -120,5 +131,5 @@ fn record(opener: &Opener, start: Start, life: Life) -> Result<Session, Failure>
     }
     let history = Arc::new(outcome.map_err(Failure::Store)?);
     let events = disk.recorder().events();
-    Ok(Session { recording: Recording { start: recording.start, events }, history, begun })
+    Ok(Session { recording: Recording { start: recording.start, events }, history, begun, found })
 }

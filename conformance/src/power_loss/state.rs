@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::choice::{Choice, Keep};
 use super::ordered::Ordered;
@@ -49,8 +50,7 @@ pub(super) struct Crash {
 pub(super) struct State {
     pub(super) crash: Crash,
     pub(super) tree: Tree,
-    /// Numbers of the contents that may be found.
-    pub(super) allowed: std::ops::RangeInclusive<usize>,
+    pub(super) known: Known,
 }
 
 /// Goes through a recording from its start, and knows at each event what a crash could leave.
@@ -60,8 +60,34 @@ pub(super) struct Walk<'a> {
     live: Tree,
     weak: Weak,
     ordered: Ordered,
+    known: Known,
+}
+
+/// What the one who uses the store knows of the contents, by their numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
     acknowledged: usize,
     submitted: usize,
+}
+
+impl Known {
+    pub(super) fn note(&mut self, mark: Mark) {
+        match mark {
+            Mark::Submitted(content) => self.submitted = content,
+            Mark::Acknowledged(content) => self.acknowledged = self.acknowledged.max(content),
+            Mark::Phase(_) => {}
+        }
+    }
+
+    /// Numbers of the contents that may be found after a crash.
+    pub(super) fn allowed(self) -> RangeInclusive<usize> {
+        self.acknowledged..=self.submitted
+    }
+
+    /// The marks that lead here.
+    pub(super) fn marks(self) -> [Event; 2] {
+        [Mark::Submitted(self.submitted), Mark::Acknowledged(self.acknowledged)].map(Event::Mark)
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -73,8 +99,7 @@ impl<'a> Walk<'a> {
             live: start.clone(),
             weak: Weak::new(start),
             ordered: Ordered::new(start),
-            acknowledged: 0,
-            submitted: 0,
+            known: Known::default(),
         }
     }
 
@@ -90,7 +115,7 @@ impl<'a> Walk<'a> {
             Model::Ordered => self.ordered.crash(&mut choice),
             Model::Killed => self.live.clone(),
         };
-        State { crash, tree, allowed: self.acknowledged..=self.submitted }
+        State { crash, tree, known: self.known }
     }
 
     fn step(&mut self, event: &Event) {
@@ -104,11 +129,7 @@ impl<'a> Walk<'a> {
                 self.weak.flush(*flush);
                 self.ordered.flush(*flush, *begun);
             }
-            Event::Mark(Mark::Submitted(content)) => self.submitted = *content,
-            Event::Mark(Mark::Acknowledged(content)) => {
-                self.acknowledged = self.acknowledged.max(*content);
-            }
-            Event::Mark(Mark::Phase(_)) => {}
+            Event::Mark(mark) => self.known.note(*mark),
         }
     }
 }

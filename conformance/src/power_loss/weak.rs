@@ -124,8 +124,10 @@ impl Weak {
                 }
             }
             Flush::Directory(number) => {
-                let names = self.names.get_mut(&number);
-                names.into_iter().for_each(|names| names.values_mut().for_each(Versions::flush));
+                let Some(names) = self.names.get_mut(&number) else { return };
+                names.values_mut().for_each(Versions::flush);
+                // Of names that are gone for good there would be more and more.
+                names.retain(|_, versions| versions.durable.is_some());
             }
         }
     }

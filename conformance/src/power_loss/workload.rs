@@ -19,19 +19,27 @@ pub struct Workload {
     pub batches: bool,
     /// How many values have more than 256 KiB, so that backends treat them as large.
     pub large_values: usize,
+    /// How many of the others, in percent, have 12 to 20 KiB, so that logs grow fast.
+    pub medium_values: usize,
 }
 
 impl Workload {
     /// So many steps with all that a store promises, and two large values among them.
     #[must_use]
     pub fn new(steps: usize) -> Self {
-        Self { steps, batches: true, large_values: 2.min(steps / 4) }
+        Self { steps, batches: true, large_values: 2.min(steps / 4), medium_values: 0 }
+    }
+
+    /// So many steps that fill logs and journals soon.
+    #[must_use]
+    pub fn filling(steps: usize) -> Self {
+        Self { medium_values: 60, ..Self::new(steps) }
     }
 
     /// So many writes of one small entry each, the next after the one before was acknowledged.
     #[must_use]
     pub fn one_by_one(steps: usize) -> Self {
-        Self { steps, batches: false, large_values: 0 }
+        Self { steps, batches: false, large_values: 0, medium_values: 0 }
     }
 
     /// The same kinds of steps, so many of them.
@@ -43,7 +51,8 @@ impl Workload {
     pub(super) fn plan(self, seed: u64, history: &mut History) -> Plan {
         // Far from the numbers of earlier plans, so that no value is the same as one of theirs.
         let written = (history.last() as u64) << 8;
-        let mut planner = Planner { random: Random::new(seed), history, large: 0, written };
+        let random = Random::new(seed);
+        let mut planner = Planner { workload: self, random, history, large: 0, written };
         let steps = (0..self.steps).map(|at| {
             let large = (at + 1) * self.large_values / self.steps;
             planner.large = large - at * self.large_values / self.steps;
@@ -65,6 +74,7 @@ enum Step {
 }
 
 struct Planner<'a> {
+    workload: Workload,
     random: Random,
     history: &'a mut History,
     /// How many large values the step has room for.
@@ -127,6 +137,8 @@ impl Planner<'_> {
         let len = if self.large > 0 {
             self.large -= 1;
             (256 << 10) + self.random.below(64 << 10)
+        } else if self.random.chance(self.workload.medium_values) {
+            (12 << 10) + self.random.below(8 << 10)
         } else {
             match self.random.below(10) {
                 0 => self.random.below(3),
