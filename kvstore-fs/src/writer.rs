@@ -71,6 +71,12 @@ impl Writer {
                 self.show(shared, committed);
                 Ok(())
             }
+            Err(full) if full.kind() == ErrorKind::StorageFull && self.journal.is_none() => {
+                match mutations {
+                    [Mutation::Remove { id }] => remove_at_once(shared, id),
+                    _ => Err(full),
+                }
+            }
             Err(failure) => {
                 if !failure.kind().poisons() {
                     self.spool.discard(&shared.spool);
@@ -234,6 +240,22 @@ impl Writer {
             shared.checkpoint.request(sequence);
         }
     }
+}
+
+/// Removes one entry where there is no room for a journal, so that removing entries can make some.
+/// One file is atomic by itself, and without a journal nothing comes before it.
+fn remove_at_once(shared: &Shared, id: &EntryId) -> Result<()> {
+    let Shared { root, layout, .. } = shared;
+    let mut directories = shared.directories.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(directory) = directories.find(root, *layout, &id.namespace())?
+        && shared.read_state()?.index.get(id).is_some()
+    {
+        let removed = directory.remove_file(id.key());
+        removed.map_err(|source| io("commit", &directory.join(id.key()), source))?;
+        directory.sync()?;
+    }
+    shared.write_state().index.remove(id);
+    Ok(())
 }
 
 fn is_over_memory(state: &State, options: &FsOptions) -> bool {
