@@ -4,9 +4,9 @@
 #![cfg(all(feature = "power-loss", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use conformance::power_loss::{Check, Model, Part, Report, Workload, is_possible};
+use conformance::power_loss::{self, Check, Model, Part, Report, Workload, is_possible};
 use support::{Files, Flushes};
 
 mod support;
@@ -22,10 +22,17 @@ fn crash(part: Part, flushes: Flushes) -> Option<Report> {
     // Of several lives few moments matter.
     let states = if part == Part::Lives { 4 * STATES } else { STATES };
     let check = Check::new(part, 1).workload(Workload::one_by_one(steps)).states(states);
+    let check = check.leftovers(unfinished);
     let report = check.run(move |directory: &Path| Files::open(directory, flushes));
     println!("{flushes:?}: {report}");
     assert_eq!(report.states(), report.tried.iter().sum::<usize>());
     Some(report)
+}
+
+/// Files that were to be renamed.
+fn unfinished(directory: &Path) -> Vec<PathBuf> {
+    let files = power_loss::files(directory).into_iter();
+    files.filter(|path| path.extension().is_some()).collect()
 }
 
 fn survives(part: Part) {
@@ -83,6 +90,13 @@ fn without_the_flush_at_opening_what_was_shown_is_lost() {
     assert!(report.bad_of(Model::Weak) > 0, "{report}");
     assert_eq!(report.bad_of(Model::Killed), 0, "{report}");
     assert!(report.bad.iter().all(|bad| bad.says.contains("acknowledged writes are lost")));
+}
+
+#[test]
+fn files_that_stay_after_a_crash_are_seen() {
+    let Some(report) = crash(Part::Writes, Flushes::AllAndKeepsUnfinished) else { return };
+    assert!(!report.bad.is_empty(), "{report}");
+    assert!(report.bad.iter().all(|bad| bad.says.contains("it has left")), "{:?}", report.bad);
 }
 
 #[test]

@@ -4,9 +4,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use conformance::power_loss::{Check, Model, Part, Report, Workload, is_possible};
+use conformance::power_loss::{self, Check, Model, Part, Report, Workload, is_possible};
 use kvstore_core::Result;
 use kvstore_sqlite::{SqliteBackend, SqliteOptions};
 use plain::Plain;
@@ -18,7 +18,13 @@ fn open(directory: &Path) -> Result<SqliteBackend> {
     SqliteBackend::open(&SqliteOptions::new(directory.join("node.sqlite")).readers(1))
 }
 
-conformance::power_loss_suite!(open);
+/// All but the database.
+fn leftovers(directory: &Path) -> Vec<PathBuf> {
+    let files = power_loss::files(directory).into_iter();
+    files.filter(|path| *path != directory.join("node.sqlite")).collect()
+}
+
+conformance::power_loss_suite!(open, leftovers = leftovers);
 
 /// The workload's writes on SQLite itself, in WAL mode with this setting of `synchronous`.
 fn crash_plain(synchronous: &'static str) -> Option<Report> {

@@ -14,9 +14,12 @@
 //! mod power_loss {
 //!     # use kvstore_core::{MemoryBackend, Result};
 //!     # fn open(directory: &std::path::Path) -> Result<MemoryBackend> { Ok(MemoryBackend::new()) }
-//!     conformance::power_loss_suite!(open);
+//!     conformance::power_loss_suite!(open, leftovers = conformance::power_loss::files);
 //! }
 //! ```
+//!
+//! The function after `leftovers` finds the files that a closed store does not have: here any file.
+//! Without it all may be left.
 //!
 //! **Limits**: `sync(2)`, `syncfs` and `sync_file_range` do not reach a file system of this kind,
 //! so they count as no flush. Memory that is mapped for writing is seen late. Damage that a flushed
@@ -42,7 +45,7 @@ mod workload;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use std::{env, fmt, io, thread};
+use std::{env, fmt, fs, io, thread};
 
 use kvstore_core::{Backend, Result};
 use tempfile::TempDir;
@@ -55,6 +58,7 @@ use session::{Failure, Life, Session};
 use state::{Crash, Walk, moments};
 use tree::Tree;
 
+pub use oracle::Leftovers;
 pub use report::{Bad, Report};
 pub use state::Model;
 pub use workload::Workload;
@@ -96,6 +100,9 @@ pub struct Check {
     pub seed: u64,
     /// How many states are tried.
     pub states: usize,
+    /// Finds what a store should not have left in its directory after the crash and a clean close;
+    /// by default nothing.
+    pub leftovers: Leftovers,
 }
 
 impl Check {
@@ -110,7 +117,7 @@ impl Check {
             Part::History => Workload::filling(16),
         };
         let states = if part == Part::History { 200 } else { 100 };
-        Self { part, workload, seed, states }
+        Self { part, workload, seed, states, leftovers: |_| Vec::new() }
     }
 
     /// Replaces the workload.
@@ -127,6 +134,13 @@ impl Check {
         self
     }
 
+    /// Sets how leftovers are found.
+    #[must_use]
+    pub fn leftovers(mut self, leftovers: Leftovers) -> Self {
+        self.leftovers = leftovers;
+        self
+    }
+
     /// Runs a store, crashes it and opens it in each state. `open` opens the store whose files are
     /// in the directory, or makes it there.
     ///
@@ -137,7 +151,7 @@ impl Check {
         open: impl Fn(&Path) -> Result<B> + Send + Sync + 'static,
     ) -> Report {
         let begun = Instant::now();
-        let opener = Opener::new(open);
+        let opener = Opener::new(open, self.leftovers);
         let first = session::first(&opener, Life { workload: self.workload, seed: self.seed });
         let mut report = Report::default();
         let first = match first {
@@ -305,6 +319,7 @@ pub fn is_possible() -> bool {
 pub fn check<B: Backend>(
     part: Part,
     open: impl Fn(&Path) -> Result<B> + Clone + Send + Sync + 'static,
+    leftovers: Option<Leftovers>,
 ) {
     if !is_possible() {
         return;
@@ -315,6 +330,7 @@ pub fn check<B: Backend>(
     let seeds = if part == Part::History { &seeds[1..] } else { &seeds[..] };
     for seed in seeds.iter().copied() {
         let mut check = Check::new(part, seed);
+        check.leftovers = leftovers.unwrap_or(check.leftovers);
         check.states = number("POWER_LOSS_STATES").map_or(check.states, |states| states as usize);
         println!("{check}");
         let report = check.run(open.clone());
@@ -336,6 +352,14 @@ impl fmt::Display for Check {
     }
 }
 
+/// All files under a directory, from which a function of the kind [`Leftovers`] may choose; none if it
+/// cannot be read.
+#[must_use]
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
 /// A new directory, in memory if the system has a place for that.
 fn place() -> io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
@@ -343,22 +367,30 @@ fn place() -> io::Result<TempDir> {
     builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir())
 }
 
-/// Makes a test of every [`Part`] for the store that a function opens in a directory.
+/// Makes a test of every [`Part`] for the store that a function opens in a directory. With
+/// `leftovers`, a function of the kind [`Leftovers`](crate::power_loss::Leftovers), what it finds
+/// after a crash, a write and a clean close is a failure.
 #[macro_export]
 macro_rules! power_loss_suite {
     ($open:expr) => {
-        $crate::power_loss_suite!(@part creation, Creation, $open);
-        $crate::power_loss_suite!(@part writes, Writes, $open);
-        $crate::power_loss_suite!(@part recovery, Recovery, $open);
-        $crate::power_loss_suite!(@part lives, Lives, $open);
-        $crate::power_loss_suite!(@part long_history, History, $open);
-        $crate::power_loss_suite!(@part close, Close, $open);
+        $crate::power_loss_suite!(@parts $open, None);
     };
-    (@part $name:ident, $part:ident, $open:expr) => {
+    ($open:expr, leftovers = $leftovers:expr) => {
+        $crate::power_loss_suite!(@parts $open, Some($leftovers));
+    };
+    (@parts $open:expr, $leftovers:expr) => {
+        $crate::power_loss_suite!(@part creation, Creation, $open, $leftovers);
+        $crate::power_loss_suite!(@part writes, Writes, $open, $leftovers);
+        $crate::power_loss_suite!(@part recovery, Recovery, $open, $leftovers);
+        $crate::power_loss_suite!(@part lives, Lives, $open, $leftovers);
+        $crate::power_loss_suite!(@part long_history, History, $open, $leftovers);
+        $crate::power_loss_suite!(@part close, Close, $open, $leftovers);
+    };
+    (@part $name:ident, $part:ident, $open:expr, $leftovers:expr) => {
         /// P1, P2, O5 and B1: a crash leaves a prefix of the submissions.
         #[test]
         fn $name() {
-            $crate::power_loss::check($crate::power_loss::Part::$part, $open);
+            $crate::power_loss::check($crate::power_loss::Part::$part, $open, $leftovers);
         }
     };
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -14,22 +14,36 @@ use super::state::State;
 use crate::control::PATIENCE;
 use crate::support::{id, namespace};
 
-/// Opens the store whose files are in a directory.
+/// Opens the store whose files are in a directory, and finds what it should not have left there.
 #[derive(Clone)]
-pub(super) struct Opener(Arc<Open>);
+pub(super) struct Opener {
+    open: Arc<Open>,
+    leftovers: Leftovers,
+}
+
+/// Finds the files in a directory that no store leaves there which was closed.
+pub type Leftovers = fn(&Path) -> Vec<PathBuf>;
 
 type Open = dyn Fn(&Path) -> Result<Box<dyn Backend>> + Send + Sync;
 
 impl Opener {
     pub(super) fn new<B: Backend>(
         open: impl Fn(&Path) -> Result<B> + Send + Sync + 'static,
+        leftovers: Leftovers,
     ) -> Self {
-        Self(Arc::new(move |directory| Ok(Box::new(open(directory)?))))
+        Self { open: Arc::new(move |directory| Ok(Box::new(open(directory)?))), leftovers }
     }
 
     pub(super) fn open(&self, directory: &Path) -> std::result::Result<DynStore, String> {
-        let store = (self.0)(directory).and_then(Store::open);
+        let store = (self.open)(directory).and_then(Store::open);
         store.map_err(|error| format!("the store does not open: {error}"))
+    }
+
+    fn expect_no_leftovers(&self, directory: &Path) -> std::result::Result<(), String> {
+        match &(self.leftovers)(directory)[..] {
+            [] => Ok(()),
+            left => Err(format!("after a clean close it has left {left:?}")),
+        }
     }
 }
 
@@ -77,7 +91,7 @@ pub(super) fn examine(
     })
 }
 
-/// Whether the store takes a write, and has it after a close.
+/// Whether the store takes a write, has it after a close, and closes without leftovers.
 fn takes_a_write(
     store: DynStore,
     opener: &Opener,
@@ -89,13 +103,15 @@ fn takes_a_write(
     let written = store.commit_blocking(submission.batch()).and_then(|()| store.close_blocking());
     written.map_err(|error| format!("the reopened store takes no write: {error}"))?;
     drop(store);
+    opener.expect_no_leftovers(path)?;
     let store = opener.open(path).map_err(|error| format!("after a write and a close, {error}"))?;
     let found = read(&store)?;
     if found != expected {
         let difference = difference(&found, &expected);
         return Err(format!("a write and a close after the crash, and it differs:\n{difference}"));
     }
-    store.close_blocking().map_err(|error| format!("the second close fails: {error}"))
+    store.close_blocking().map_err(|error| format!("the second close fails: {error}"))?;
+    opener.expect_no_leftovers(path)
 }
 
 /// Everything that a store holds, if its lists, pages and reads agree.

@@ -18,6 +18,8 @@ pub(crate) enum Flushes {
     NotTheDirectory,
     NotTheFile,
     NotAtOpen,
+    /// None, but unfinished files of a crash stay.
+    AllAndKeepsUnfinished,
 }
 
 pub(crate) struct Files {
@@ -42,6 +44,9 @@ impl Files {
         for file in files {
             let path = file.map_err(|e| io_error("open", &directory, e))?.path();
             if path.extension().is_some() {
+                if flushes == Flushes::AllAndKeepsUnfinished {
+                    continue;
+                }
                 fs::remove_file(&path).map_err(|e| io_error("open", &path, e))?;
             } else {
                 entries.load(&path)?;
