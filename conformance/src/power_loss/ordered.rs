@@ -1,6 +1,6 @@
 //! A disk under a file system that keeps the order of metadata, as ext4 does.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::choice::Choice;
 use super::content::{Edit, Layers};
@@ -60,6 +60,18 @@ impl Ordered {
             let before = self.pending.partition_point(|(at, _)| *at < begun);
             self.pending.drain(..before).for_each(|(_, change)| self.committed.apply(&change));
         }
+    }
+
+    /// Lets go of files that no name can lead to, whatever survives.
+    pub(super) fn forget_unnamed(&mut self) {
+        self.committed.prune();
+        let made = self.pending.iter().filter_map(|(_, change)| match change {
+            Change::Make { number, .. } => Some(*number),
+            _ => None,
+        });
+        let made: HashSet<_> = made.collect();
+        let nodes = &self.committed.nodes;
+        self.files.retain(|number, _| nodes.contains_key(number) || made.contains(number));
     }
 
     pub(super) fn crash(&self, choice: &mut Choice) -> Tree {

@@ -29,25 +29,29 @@ pub struct Bad {
     /// What is wrong.
     pub says: String,
     crash: Crash,
-    tree: Tree,
+    tree: Option<Tree>,
 }
 
 impl Bad {
     /// Writes the state to a new directory that stays.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says, and `NotFound` for a state that comes after 100 others of its report.
     pub fn keep(&self) -> io::Result<PathBuf> {
+        let tree = self.tree.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let directory = tempfile::Builder::new().prefix("power-loss-").tempdir()?;
-        self.tree.write_to(directory.path())?;
+        tree.write_to(directory.path())?;
         Ok(directory.keep())
     }
 }
 
 impl Report {
     pub(super) fn add(&mut self, state: State, says: Option<String>) {
+        // Of a long run with many of them, the files would fill the memory.
+        const KEPT: usize = 100;
         let State { crash, tree, .. } = state;
         self.tried[crash.model as usize] += 1;
+        let tree = Some(tree).filter(|_| self.bad.len() < KEPT);
         self.bad.extend(says.map(|says| Bad { model: crash.model, says, crash, tree }));
     }
 

@@ -32,6 +32,7 @@ impl Session {
                 Event::Flush(..) => {}
             }
         }
+        tree.prune();
         let crash = Crash { after, model: Model::Killed, keep: Keep::Nothing };
         State { crash, tree, known }
     }

@@ -129,6 +129,12 @@ impl<'a> Walk<'a> {
                 self.weak.flush(*flush);
                 self.ordered.flush(*flush, *begun);
             }
+            Event::Mark(Mark::Phase(Phase::Open)) => {
+                // The process before had files without a name at most.
+                self.live.prune();
+                self.weak.forget_unnamed();
+                self.ordered.forget_unnamed();
+            }
             Event::Mark(mark) => self.known.note(*mark),
         }
     }

@@ -1,13 +1,13 @@
 //! A disk that owes nothing but what was flushed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::time::SystemTime;
 
 use super::choice::Choice;
 use super::content::{Edit, Layers};
 use super::recording::{Change, Flush};
-use super::tree::{Content, Node, Number, Tree};
+use super::tree::{Content, Node, Number, ROOT, Tree};
 
 /// What is certain, and what else may be there: every change of a name and every unit of a file by
 /// itself.
@@ -130,6 +130,16 @@ impl Weak {
                 names.retain(|_, versions| versions.durable.is_some());
             }
         }
+    }
+
+    /// Lets go of nodes that no name can lead to, whatever survives.
+    pub(super) fn forget_unnamed(&mut self) {
+        let versions = self.names.values().flat_map(BTreeMap::values);
+        let named =
+            versions.flat_map(|versions| versions.pending.iter().chain([&versions.durable]));
+        let named: HashSet<_> = named.copied().flatten().chain([ROOT]).collect();
+        self.nodes.retain(|number, _| named.contains(number));
+        self.names.retain(|number, _| named.contains(number));
     }
 
     pub(super) fn crash(&self, choice: &mut Choice) -> Tree {
