@@ -1,0 +1,80 @@
+//! A channel, and the names of what a node stores.
+
+use lightning_kvstore::EntryId;
+
+use crate::failure::{Context, Result};
+use crate::random::Random;
+use crate::scale::UPDATES_PER_MONITOR;
+
+/// The ids of entries, as LDK and ldk-node name them.
+pub(crate) struct Names;
+
+impl Names {
+    /// An entry of which there is one: the manager, the graph, the scorer.
+    pub(crate) fn single(key: &str) -> Result<EntryId> {
+        Self::id("", "", key)
+    }
+
+    /// The payment of this number.
+    pub(crate) fn payment(number: u64) -> Result<EntryId> {
+        Self::id("payments", "", &hash(number))
+    }
+
+    pub(crate) fn id(primary: &str, secondary: &str, key: &str) -> Result<EntryId> {
+        EntryId::new(primary, secondary, key).context("name an entry")
+    }
+}
+
+/// As long as a hash, and in another order than the numbers, so that the order of the names says
+/// nothing about the order of creation.
+fn hash(number: u64) -> String {
+    let mut random = Random::from_seed(number);
+    (0..4).map(|_| format!("{:016x}", random.number())).collect()
+}
+
+/// An open channel.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    /// A transaction's id and an output, as LDK names monitors.
+    name: String,
+    /// The number of the newest update.
+    newest: u64,
+    /// The number of the oldest update that is stored.
+    oldest: u64,
+    /// Spreads the channels, so that their monitors are not all due at once.
+    offset: u64,
+}
+
+impl Channel {
+    pub(crate) fn new(number: u64, offset: u64) -> Self {
+        Self { name: format!("{}_0", hash(number)), newest: 0, oldest: 1, offset }
+    }
+
+    pub(crate) fn monitor(&self) -> Result<EntryId> {
+        Names::id("monitors", "", &self.name)
+    }
+
+    pub(crate) fn archived_monitor(&self) -> Result<EntryId> {
+        Names::id("archived_monitors", "", &self.name)
+    }
+
+    pub(crate) fn next_update(&mut self) -> Result<EntryId> {
+        self.newest += 1;
+        self.update(self.newest)
+    }
+
+    /// Whether the monitor is to be written after the newest update.
+    pub(crate) fn monitor_is_due(&self) -> bool {
+        (self.newest + self.offset).is_multiple_of(UPDATES_PER_MONITOR)
+    }
+
+    /// Forgets the stored updates, and says which they were.
+    pub(crate) fn take_updates(&mut self) -> Result<Vec<EntryId>> {
+        let oldest = std::mem::replace(&mut self.oldest, self.newest + 1);
+        (oldest..=self.newest).map(|number| self.update(number)).collect()
+    }
+
+    fn update(&self, number: u64) -> Result<EntryId> {
+        Names::id("monitor_updates", &self.name, &number.to_string())
+    }
+}
