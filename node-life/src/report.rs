@@ -23,14 +23,11 @@ pub(crate) fn head() -> Result<()> {
 
 /// One month.
 pub(crate) fn row(sample: &Sample) -> Result<()> {
-    let both = |of: &dyn Fn(Disk) -> String| match (sample.open, sample.closed) {
-        (Some(open), Some(closed)) => format!("{}/{}", of(open), of(closed)),
-        _ => "-".to_owned(),
-    };
+    let both = |of: &dyn Fn(Disk) -> String| pair(sample.open.map(of), sample.closed.map(of));
     let whole = |bytes: u64| format!("{:.0}", mebibytes(bytes));
     let disk = both(&|disk| whole(disk.bytes));
     let share = both(&|disk| format!("{:.1}", disk.bytes as f64 / sample.live.bytes as f64));
-    let files = both(&|disk| shown(sample.files_beyond(Some(disk))));
+    let files = pair(sample.open_files_beyond(), sample.closed_files_beyond());
     line(&format!(
         "{:>5}  {:>7}  {:>8.1}  {disk:>8}  {share:>12}  {:>7}  {:>5}  {:>3}  {files:>12}  {:>7}  \
          {:>8}  {:>6}  {:>6}",
@@ -54,6 +51,14 @@ pub(crate) fn mebibytes(bytes: u64) -> f64 {
 
 fn milliseconds(duration: Duration) -> String {
     format!("{:.1}", duration.as_secs_f64() * 1000.0)
+}
+
+/// A figure while the store was open, and after it was closed.
+fn pair(open: Option<impl Display>, closed: Option<impl Display>) -> String {
+    match (open, closed) {
+        (Some(open), Some(closed)) => format!("{open}/{closed}"),
+        _ => "-".to_owned(),
+    }
 }
 
 fn shown(figure: Option<impl Display>) -> String {

@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::place::Place;
 use crate::random::{Random, fresh_seed};
 use crate::report::{self, line};
-use crate::sample::{Sample, entry_files};
+use crate::sample::{EntryFiles, Sample};
 use crate::verify::{self, Pages};
 use crate::writer::{Latencies, Writer, lock};
 use crate::{scale, victim};
@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
         let process = measure::process();
         let (live, entry_files) = {
             let model = lock(&self.model);
-            (model.totals(), entry_files(scheme, &model))
+            (model.totals(), EntryFiles::of(scheme, &model))
         };
         let closing = self.close(store)?;
         let closed = measure::disk(&self.place.url)?;
