@@ -30,23 +30,28 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Lives with the fixed seed and with a fresh one, and shows the tables.
+/// Lives with the fixed seed and with a fresh one on new stores in directories, with kills.
 fn soak(backend: &str) {
     let fresh = u64::from(std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos());
     for seed in [FIXED_SEED, fresh] {
         let directory = tempfile::tempdir().unwrap();
-        let url = format!("{backend}:{}/store", directory.path().display());
-        let seed = seed.to_string();
-        let mut arguments = vec!["--store", &url, "--seed", &seed, "--kills"];
-        if std::env::var_os("NODE_LIFE_MONTHS").is_none() {
-            arguments.extend(["--months", MONTHS]);
-        }
-        let output = run(&arguments);
-        let (table, complaint) = (text(&output.stdout), text(&output.stderr));
-        println!("{table}");
-        assert!(output.status.success(), "seed {seed}:\n{table}\n{complaint}");
-        assert!(table.contains("every check holds"), "seed {seed}:\n{table}");
+        live(&format!("{backend}:{}/store", directory.path().display()), seed, &["--kills"]);
     }
+}
+
+/// Lives on a new store, and shows the table.
+fn live(url: &str, seed: u64, flags: &[&str]) {
+    let seed = seed.to_string();
+    let mut arguments = vec!["--store", url, "--seed", &seed];
+    arguments.extend(flags);
+    if std::env::var_os("NODE_LIFE_MONTHS").is_none() {
+        arguments.extend(["--months", MONTHS]);
+    }
+    let output = run(&arguments);
+    let (table, complaint) = (text(&output.stdout), text(&output.stderr));
+    println!("{table}");
+    assert!(output.status.success(), "seed {seed}:\n{table}\n{complaint}");
+    assert!(table.contains("every check holds"), "seed {seed}:\n{table}");
 }
 
 #[test]
@@ -67,8 +72,16 @@ fn a_sled_store_keeps_its_bounds() {
 
 #[test]
 fn a_store_in_memory_keeps_contents_and_the_bounds_of_the_process() {
-    let output = run(&["--store", "memory:", "--seed", "1", "--months", "3"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    live("memory:", FIXED_SEED, &[]);
+}
+
+/// A killed process leaves its lease, so the next open waits until that has run out.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_server_keeps_contents_and_the_bounds_of_the_process() {
+    let Some(server) = postgres_servers::or_skip(postgres_servers::Server::start()) else { return };
+    let url = format!("{}?lease_ms=2000&wait_ms=60000", server.url());
+    live(&url, FIXED_SEED, &["--kills"]);
 }
 
 #[test]
