@@ -69,7 +69,13 @@ pub(crate) fn of(scheme: &str) -> Bounds {
         "sled" => Some(DiskBound { live: Live::Bytes, factor: 2, largest: 0, constant: 64 * MIB }),
         _ => None,
     };
-    let slack = Slack { resident: 48 * MIB, descriptors: 4, open_files: 64, closed_files: 0 };
+    let resident = match scheme {
+        // Each of the two connections for reads keeps a buffer for the longest value that it has
+        // read, and the graph may come to the second one late.
+        "postgres" => 128 * MIB,
+        _ => 48 * MIB,
+    };
+    let slack = Slack { resident, descriptors: 4, open_files: 64, closed_files: 0 };
     Bounds { disk, slack }
 }
 
