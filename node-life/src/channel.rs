@@ -1,36 +1,10 @@
-//! A channel, and the names of what a node stores.
+//! An open channel: its name, and which of its updates are stored.
 
 use lightning_kvstore::EntryId;
 
-use crate::failure::{Context, Result};
-use crate::random::Random;
+use crate::failure::Result;
+use crate::names;
 use crate::scale::UPDATES_PER_MONITOR;
-
-/// The ids of entries, as LDK and ldk-node name them.
-pub(crate) struct Names;
-
-impl Names {
-    /// An entry of which there is one: the manager, the graph, the scorer.
-    pub(crate) fn single(key: &str) -> Result<EntryId> {
-        Self::id("", "", key)
-    }
-
-    /// The payment of this number.
-    pub(crate) fn payment(number: u64) -> Result<EntryId> {
-        Self::id("payments", "", &hash(number))
-    }
-
-    pub(crate) fn id(primary: &str, secondary: &str, key: &str) -> Result<EntryId> {
-        EntryId::new(primary, secondary, key).context("name an entry")
-    }
-}
-
-/// As long as a hash, and in another order than the numbers, so that the order of the names says
-/// nothing about the order of creation.
-fn hash(number: u64) -> String {
-    let mut random = Random::from_seed(number);
-    (0..4).map(|_| format!("{:016x}", random.number())).collect()
-}
 
 /// An open channel.
 #[derive(Debug)]
@@ -47,15 +21,15 @@ pub(crate) struct Channel {
 
 impl Channel {
     pub(crate) fn new(number: u64, offset: u64) -> Self {
-        Self { name: format!("{}_0", hash(number)), newest: 0, oldest: 1, offset }
+        Self { name: format!("{}_0", names::hash(number)), newest: 0, oldest: 1, offset }
     }
 
     pub(crate) fn monitor(&self) -> Result<EntryId> {
-        Names::id("monitors", "", &self.name)
+        names::id("monitors", "", &self.name)
     }
 
     pub(crate) fn archived_monitor(&self) -> Result<EntryId> {
-        Names::id("archived_monitors", "", &self.name)
+        names::id("archived_monitors", "", &self.name)
     }
 
     pub(crate) fn next_update(&mut self) -> Result<EntryId> {
@@ -75,6 +49,6 @@ impl Channel {
     }
 
     fn update(&self, number: u64) -> Result<EntryId> {
-        Names::id("monitor_updates", &self.name, &number.to_string())
+        names::id("monitor_updates", &self.name, &number.to_string())
     }
 }

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 
 use lightning_kvstore::EntryId;
 
-use crate::channel::{Channel, Names};
+use crate::channel::Channel;
 use crate::failure::Result;
 use crate::model::Change;
+use crate::names;
 use crate::random::Random;
 use crate::scale;
 use crate::values::value;
@@ -60,7 +61,7 @@ impl Node {
     /// Lives for an hour.
     pub(crate) fn hour(&mut self, writer: &Writer<'_>) -> Result<()> {
         for (key, len) in [("network_graph", scale::GRAPH), ("scorer", scale::SCORER)] {
-            let put = self.put(Names::single(key)?, len);
+            let put = self.put(names::single(key)?, len);
             writer.submit(vec![put])?;
         }
         for round in 0..scale::ROUNDS {
@@ -68,11 +69,11 @@ impl Node {
                 self.pay(writer)?;
             }
             let len = scale::manager_len(self.month);
-            let manager = self.put(Names::single("manager")?, len);
+            let manager = self.put(names::single("manager")?, len);
             writer.submit(vec![manager])?;
             // The graph is read while it waits for the disk, and when it is there.
             let large = if round % 5 == 0 { "network_graph" } else { "manager" };
-            writer.read(Names::single(large)?)?;
+            writer.read(names::single(large)?)?;
         }
         Ok(())
     }
@@ -81,7 +82,7 @@ impl Node {
     /// the last of them.
     fn pay(&mut self, writer: &Writer<'_>) -> Result<()> {
         self.paid += 1;
-        let payment = Names::payment(self.paid)?;
+        let payment = names::payment(self.paid)?;
         let begun = self.put(payment.clone(), 300);
         writer.submit(vec![begun])?;
         self.payments.push_back((self.month, payment.clone()));

@@ -9,14 +9,14 @@ use crate::failure::{Context, Failure, Result};
 
 /// A store's URL.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     text: String,
     pub(crate) url: StoreUrl,
-    /// Removed with the place, unless [`keep`](Place::keep) is called.
+    /// Removed with it, unless [`keep`](Location::keep) is called.
     directory: Option<TempDir>,
 }
 
-impl Place {
+impl Location {
     /// The store that the user names.
     pub(crate) fn named(text: &str) -> Result<Self> {
         let url = text.parse::<StoreUrl>().map_err(|error| Failure::usage(error.to_string()))?;

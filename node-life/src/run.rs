@@ -7,12 +7,12 @@ use lightning_kvstore::DynStore;
 
 use crate::arguments::Arguments;
 use crate::bounds::{self, Bounds};
-use crate::channel::Names;
 use crate::failure::{Context, Result};
 use crate::life::Node;
+use crate::location::Location;
 use crate::measure;
 use crate::model::Model;
-use crate::place::Place;
+use crate::names;
 use crate::random::{Random, fresh_seed};
 use crate::report::{self, line};
 use crate::sample::{EntryFiles, Sample};
@@ -23,32 +23,33 @@ use crate::{scale, victim};
 /// Lives on the store that the arguments name, or on a directory and then on an SQLite file.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(url) = &arguments.store {
-        return run_at(&Place::named(url)?, arguments);
+        return run_at(&Location::named(url)?, arguments);
     }
     // Both, whatever becomes of the first.
-    let directory = run_and_clean_up(Place::temporary("fs")?, arguments);
+    let directory = run_and_clean_up(Location::temporary("fs")?, arguments);
     if let Err(failure) = &directory {
         line(&format!("failed: {failure}"))?;
     }
-    run_and_clean_up(Place::temporary("sqlite")?, arguments).and(directory)
+    run_and_clean_up(Location::temporary("sqlite")?, arguments).and(directory)
 }
 
 /// Removes the store unless a check failed.
-fn run_and_clean_up(place: Place, arguments: &Arguments) -> Result<()> {
-    let done = run_at(&place, arguments).map_err(|failure| failure.during(&place.url.to_string()));
+fn run_and_clean_up(location: Location, arguments: &Arguments) -> Result<()> {
+    let done =
+        run_at(&location, arguments).map_err(|failure| failure.during(&location.url.to_string()));
     if done.is_err() {
-        place.keep();
+        location.keep();
     }
     done
 }
 
-fn run_at(place: &Place, arguments: &Arguments) -> Result<()> {
+fn run_at(location: &Location, arguments: &Arguments) -> Result<()> {
     let since = Instant::now();
-    place.ensure_empty()?;
+    location.ensure_empty()?;
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
-    line(&format!("{}, {} months, seed {seed}", place.url, arguments.months))?;
+    line(&format!("{}, {} months, seed {seed}", location.url, arguments.months))?;
     report::head()?;
-    let mut run = Run::new(place, arguments, seed);
+    let mut run = Run::new(location, arguments, seed);
     for month in 1..=arguments.months {
         run.month(month)?;
     }
@@ -57,7 +58,7 @@ fn run_at(place: &Place, arguments: &Arguments) -> Result<()> {
 }
 
 struct Run<'a> {
-    place: &'a Place,
+    location: &'a Location,
     kills: bool,
     bounds: Bounds,
     node: Node,
@@ -73,11 +74,11 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(place: &'a Place, arguments: &Arguments, seed: u64) -> Self {
-        let bounds = bounds::of(place.url.scheme());
+    fn new(location: &'a Location, arguments: &Arguments, seed: u64) -> Self {
+        let bounds = bounds::of(location.url.scheme());
         Self {
-            place,
-            kills: arguments.kills && place.url.is_persistent(),
+            location,
+            kills: arguments.kills && location.url.is_persistent(),
             bounds: if arguments.zero_slack { bounds.zero_slack() } else { bounds },
             node: Node::new(seed),
             model: Mutex::default(),
@@ -93,15 +94,15 @@ impl<'a> Run<'a> {
     fn month(&mut self, month: u64) -> Result<()> {
         let (store, opening) = self.open()?;
         let latencies = self.live(&store)?;
-        let scheme = self.place.url.scheme();
-        let open = measure::disk(&self.place.url)?;
+        let scheme = self.location.url.scheme();
+        let open = measure::disk(&self.location.url)?;
         let process = measure::process();
         let (live, entry_files) = {
             let model = lock(&self.model);
             (model.totals(), EntryFiles::of(scheme, &model))
         };
         let closing = self.close(store)?;
-        let closed = measure::disk(&self.place.url)?;
+        let closed = measure::disk(&self.location.url)?;
         let sample =
             Sample { month, live, entry_files, open, closed, process, opening, closing, latencies };
         report::row(&sample)?;
@@ -110,7 +111,7 @@ impl<'a> Run<'a> {
             self.second = Some(sample);
         }
         if self.kills {
-            self.acknowledged = victim::kill(self.place, &mut self.random)?;
+            self.acknowledged = victim::kill(self.location, &mut self.random)?;
         }
         Ok(())
     }
@@ -119,7 +120,7 @@ impl<'a> Run<'a> {
     fn open(&mut self) -> Result<(DynStore, Duration)> {
         let (store, opening) = match self.kept_open.take() {
             Some(store) => (store, Duration::ZERO),
-            None => self.place.open()?,
+            None => self.location.open()?,
         };
         let mut model = lock(&self.model);
         victim::adopt(&store, &mut model, &mut self.adopted, self.acknowledged)?;
@@ -135,14 +136,14 @@ impl<'a> Run<'a> {
         for _ in 0..scale::HOURS {
             let hour = Writer::run(store, &self.model, |writer| node.hour(writer))?;
             latencies = latencies.max(hour);
-            let payments = Names::payment(1)?.namespace();
+            let payments = names::payment(1)?.namespace();
             verify::pages(store, &lock(&self.model), &payments, Pages::Newest)?;
         }
         Ok(latencies)
     }
 
     fn close(&mut self, store: DynStore) -> Result<Duration> {
-        if !self.place.url.is_persistent() {
+        if !self.location.url.is_persistent() {
             self.kept_open = Some(store);
             return Ok(Duration::ZERO);
         }
@@ -156,7 +157,7 @@ impl<'a> Run<'a> {
         let (store, _) = self.open()?;
         let model = lock(&self.model);
         verify::everything(&store, &model)?;
-        verify::pages(&store, &model, &Names::payment(1)?.namespace(), Pages::All)?;
+        verify::pages(&store, &model, &names::payment(1)?.namespace(), Pages::All)?;
         store.close_blocking().context("close the store")
     }
 }

@@ -1,7 +1,7 @@
 //! How large and how busy the node is.
 //!
 //! The sizes are those of a large node. Time runs faster: a month has 3 hours of 10 rounds, and a
-//! monitor is written after 25 updates where LDK's default in ldk-node is 100.
+//! monitor is written after 25 updates, not 100.
 
 /// Open channels at any time.
 pub(crate) const CHANNELS: usize = 200;

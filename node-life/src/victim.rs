@@ -11,10 +11,10 @@ use std::process::{Child, Command, Stdio};
 use lightning_kvstore::{DynStore, EntryId};
 
 use crate::arguments::Arguments;
-use crate::channel::Names;
 use crate::failure::{Context, Failure, Result, ensure};
+use crate::location::Location;
 use crate::model::{Change, Model, batch};
-use crate::place::Place;
+use crate::names;
 use crate::random::Random;
 use crate::report::line;
 use crate::values::value;
@@ -29,11 +29,11 @@ const LARGE_EVERY: u64 = 8;
 const IN_FLIGHT: usize = 16;
 
 fn number_id() -> Result<EntryId> {
-    Names::id("victim", "", "number")
+    names::id("victim", "", "number")
 }
 
 fn note_id(number: u64) -> Result<EntryId> {
-    Names::id("victim", "notes", &number.to_string())
+    names::id("victim", "notes", &number.to_string())
 }
 
 /// The batch of this number: a new note, the oldest one removed, now and then a large value.
@@ -47,7 +47,7 @@ fn changes(number: u64) -> Result<Vec<Change>> {
         changes.push(Change::Remove(note_id(number - NOTES)?));
     }
     if number.is_multiple_of(LARGE_EVERY) {
-        changes.push(Change::Put(Names::id("victim", "", "large")?, value(number, 1 << 20)));
+        changes.push(Change::Put(names::id("victim", "", "large")?, value(number, 1 << 20)));
     }
     Ok(changes)
 }
@@ -62,7 +62,7 @@ fn last_number(store: &DynStore) -> Result<u64> {
 /// Writes in this process until it is killed, and says which batches are durable.
 pub(crate) fn live(arguments: &Arguments) -> Result<()> {
     let url = arguments.store.as_deref().unwrap_or_default();
-    let (store, _) = Place::named(url)?.open()?;
+    let (store, _) = Location::named(url)?.open()?;
     let mut tickets = VecDeque::new();
     for number in last_number(&store)? + 1.. {
         tickets.push_back((number, store.submit(batch(changes(number)?))));
@@ -79,10 +79,10 @@ pub(crate) fn live(arguments: &Arguments) -> Result<()> {
 
 /// Runs that process on the closed store, kills it, and gives the number of the last batch that it
 /// acknowledged.
-pub(crate) fn kill(place: &Place, random: &mut Random) -> Result<u64> {
+pub(crate) fn kill(location: &Location, random: &mut Random) -> Result<u64> {
     let program = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(program);
-    command.args(["--victim", "--seed", "0", "--store", place.text()]);
+    command.args(["--victim", "--seed", "0", "--store", location.text()]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().context("start the process that is killed")?;
     let heard = listen(&mut child, random.between(20, 120));

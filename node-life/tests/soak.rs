@@ -12,7 +12,8 @@ const FIXED_SEED: u64 = 1;
 /// Months of a run, unless `NODE_LIFE_MONTHS` says how many.
 const MONTHS: &str = "4";
 
-/// The example lies beside the test: `target/PROFILE/deps/soak-…`, `target/PROFILE/examples/…`.
+/// The example lies beside the test: `target/PROFILE/deps/soak-…`, `target/PROFILE/examples/…`. With
+/// `--test soak` cargo does not build it anew.
 fn example() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
