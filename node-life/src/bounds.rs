@@ -70,8 +70,8 @@ pub(crate) fn of(scheme: &str) -> Bounds {
         _ => None,
     };
     let resident = match scheme {
-        // Each of the two connections for reads keeps a buffer for the longest value that it has
-        // read, and the graph may come to the second one late.
+        // Single months hold 70 MiB more, as one more connection's buffer for the graph would, and
+        // the next ones do not; over 40 months it does not add up.
         "postgres" => 128 * MIB,
         _ => 48 * MIB,
     };
