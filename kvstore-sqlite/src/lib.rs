@@ -2,11 +2,15 @@
 
 mod backend;
 mod connection;
+mod create;
 mod error;
+mod location;
+mod open;
 mod options;
 mod queries;
 mod readers;
 mod schema;
+mod writer;
 
 pub use backend::SqliteBackend;
 pub use options::SqliteOptions;

@@ -1,0 +1,139 @@
+//! Where the database lies: an open directory and a name in it.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kvstore_core::local::{Directory, OwnerLock, io_error};
+use kvstore_core::{ErrorKind, Result};
+
+use crate::SqliteOptions;
+use crate::error::error;
+
+/// The database file's directory, which is held open, and its name there, with symbolic links
+/// resolved: two paths to one file give one location, and so one lock.
+#[derive(Debug)]
+pub(crate) struct Location {
+    pub(crate) directory: Directory,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl Location {
+    /// Finds the database; creates the directories on the way to a missing one if the options allow
+    /// it.
+    pub(crate) fn find(options: &SqliteOptions) -> Result<Self> {
+        let path = &options.path;
+        let failed = |source| io_error("open", path, source);
+        let Some(name) = path.file_name() else {
+            let message = format!("{} does not name a file", path.display());
+            return Err(error(ErrorKind::InvalidInput, "open", message));
+        };
+        match path.canonicalize() {
+            Ok(real) => return Self::existing(&real),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(source)),
+            Err(_) => {}
+        }
+        if is_symbolic_link(path).map_err(failed)? {
+            let message = format!("{} is a link to a file that is not there", path.display());
+            return Err(error(ErrorKind::Missing, "open", message));
+        }
+        if !options.create {
+            let message = format!("{} does not exist", path.display());
+            return Err(error(ErrorKind::Missing, "open", message));
+        }
+        let directory = Directory::open_or_create(path.parent().unwrap_or(Path::new("")))?;
+        Ok(Self { path: directory.join(name), directory, name: name.to_owned() })
+    }
+
+    fn existing(real: &Path) -> Result<Self> {
+        let metadata = fs::metadata(real).map_err(|source| io_error("open", real, source))?;
+        if metadata.is_dir() {
+            let message =
+                format!("{} is a directory; name the database file in it", real.display());
+            return Err(error(ErrorKind::Unsupported, "open", message));
+        }
+        // SQLite would wait for somebody at the other end of a pipe.
+        let (true, Some(parent), Some(name)) =
+            (metadata.is_file(), real.parent(), real.file_name())
+        else {
+            let message = format!("{} is not a regular file; name another", real.display());
+            return Err(error(ErrorKind::Unsupported, "open", message));
+        };
+        // The directory is there. This makes its name durable: whoever made it may have died first.
+        let directory = Directory::open_or_create(parent)?;
+        Ok(Self { path: directory.join(name), directory, name: name.to_owned() })
+    }
+
+    /// The database file's real path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name of a file beside the database, such as its log with `-wal`.
+    pub(crate) fn name_beside(&self, suffix: &str) -> OsString {
+        let mut name = self.name.clone();
+        name.push(suffix);
+        name
+    }
+
+    /// The path of a file beside the database.
+    pub(crate) fn path_beside(&self, suffix: &str) -> PathBuf {
+        self.directory.join(self.name_beside(suffix))
+    }
+
+    /// Takes the right to write, which goes with the directory wherever that is moved to.
+    pub(crate) fn lock(&self) -> Result<OwnerLock> {
+        OwnerLock::acquire(&self.directory, self.name_beside(".kvstore-lock"))
+    }
+
+    /// Refuses a file that can be reached by another path too: the lock and SQLite's log go by the
+    /// path, so that an owner by each would not see the other.
+    pub(crate) fn refuse_second_path(&self) -> Result<()> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let failed = |source| io_error("open", &self.path, source);
+            let metadata = fs::metadata(&self.path).map_err(failed)?;
+            if metadata.nlink() > 1 {
+                let message = format!(
+                    "{} has another name, a hard link, by which it could be opened a second time; \
+                     remove that link",
+                    self.path.display()
+                );
+                return Err(error(ErrorKind::Unsupported, "open", message));
+            }
+        }
+        #[cfg(target_os = "linux")]
+        if is_mount_point(&self.directory, &self.name) {
+            let message = format!(
+                "{} is mounted as a single file, so its lock and log would lie apart from it; \
+                 mount its directory instead",
+                self.path.display()
+            );
+            return Err(error(ErrorKind::Unsupported, "open", message));
+        }
+        Ok(())
+    }
+}
+
+fn is_symbolic_link(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.is_symlink()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether another file system, or another part of this one, is mounted over the file.
+///
+/// **Source**: `statx(2)`, `STATX_ATTR_MOUNT_ROOT`; Linux before 5.8 does not tell.
+#[cfg(target_os = "linux")]
+fn is_mount_point(directory: &Directory, name: &OsStr) -> bool {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
+    directory.try_clone_file().is_ok_and(|directory| {
+        statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())
+            .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    })
+}
