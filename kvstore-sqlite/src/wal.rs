@@ -1,0 +1,339 @@
+//! SQLite's write-ahead log, checked before SQLite reads it.
+//!
+//! SQLite takes the first frame that is not valid for the end of the log, and so drops without a word
+//! what was committed after a damaged one. A torn write leaves such frames too, but only in the last
+//! transaction: the next one is written after the flush of the one before it. So a log is damaged if
+//! a frame is not valid and a transaction that began after a later commit is there.
+//!
+//! **Source**: <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
+
+use std::io::{self, Read};
+
+const HEADER_LEN: usize = 32;
+const FRAME_HEADER_LEN: usize = 24;
+const MAGIC: u32 = 0x377f_0682;
+/// What a disk writes whole or not at all, in bytes.
+const SECTOR: u64 = 512;
+/// Where page 1 holds the field `application_id`.
+const APPLICATION_ID: usize = 68;
+
+/// What SQLite finds in a log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// Tells this log from the one before it in the same file.
+    pub(crate) salts: [u8; 8],
+    pub(crate) page_size: u32,
+    /// How many frames belong to commits.
+    pub(crate) frames: u64,
+    /// The `application_id` in the newest committed page 1, if the log has that page.
+    pub(crate) application_id: Option<u32>,
+}
+
+/// Why a log was not read.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The header is damaged.
+    Header,
+    /// The frame of this number, from 1, is damaged, and later commits follow it.
+    Frame(u64),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+type Checksum = (u32, u32);
+
+#[derive(Clone, Copy)]
+struct Header {
+    big_endian: bool,
+    salts: [u8; 8],
+    page_size: u32,
+    checksum: Checksum,
+}
+
+/// A frame, and what its successors are checked against.
+#[derive(Clone, Copy)]
+struct Frame {
+    /// The checksum that it stores.
+    stored: Checksum,
+    /// The checksum of its content.
+    computed: Checksum,
+    page: u32,
+    is_commit: bool,
+    has_salts: bool,
+    /// Whether its header cannot be half of an older one.
+    has_whole_header: bool,
+}
+
+/// Reads a log to its end, one frame at a time. `None` if it holds no commit.
+pub(crate) fn read(mut file: impl Read) -> Result<Option<Log>, Failure> {
+    let mut bytes = [0; HEADER_LEN];
+    if !fill(&mut file, &mut bytes)? {
+        return Ok(None);
+    }
+    let Some(header) = Header::parse(&bytes) else {
+        // SQLite flushes the header before it writes any frame.
+        return if is_zero(file)? { Ok(None) } else { Err(Failure::Header) };
+    };
+    let mut content = vec![0; FRAME_HEADER_LEN + header.page_size as usize];
+    let (mut log, mut number) = (None, 0);
+    // Of the transaction that is not committed yet.
+    let mut application_id = None;
+    let mut last = header.checksum;
+    let damaged = loop {
+        if !fill(&mut file, &mut content)? {
+            return Ok(log);
+        }
+        number += 1;
+        let frame = Frame::parse(&header, number, &content, last);
+        if !frame.has_salts || frame.page == 0 || frame.computed != frame.stored {
+            break frame;
+        }
+        last = frame.stored;
+        if frame.page == 1 {
+            let field = &content[FRAME_HEADER_LEN + APPLICATION_ID..];
+            application_id = Some(word(field));
+        }
+        if frame.is_commit {
+            let before = log.and_then(|log: Log| log.application_id);
+            log = Some(Log {
+                salts: header.salts,
+                page_size: header.page_size,
+                frames: number,
+                application_id: application_id.or(before),
+            });
+        }
+    };
+    if is_followed(&mut file, &header, number, damaged, &mut content)? {
+        return Err(Failure::Frame(number));
+    }
+    Ok(log)
+}
+
+/// Whether a transaction began after a commit that is at the damaged frame or after it.
+fn is_followed(
+    file: &mut impl Read,
+    header: &Header,
+    mut number: u64,
+    damaged: Frame,
+    content: &mut [u8],
+) -> io::Result<bool> {
+    let mut before = damaged;
+    // Whether the content of `before` is as it was written.
+    let mut is_proven = damaged.computed == damaged.stored;
+    while fill(file, content)? {
+        number += 1;
+        let frame = Frame::parse(header, number, content, before.stored);
+        let follows_stored = frame.has_salts && frame.computed == frame.stored;
+        // Only the checksum that the frame before stores may be damaged.
+        let follows_content = frame.has_salts
+            && Frame::parse(header, number, content, before.computed).computed == frame.stored;
+        let was_commit = before.is_commit
+            && (is_proven || follows_content || before.has_salts && before.has_whole_header);
+        if was_commit && (follows_stored || follows_content) {
+            return Ok(true);
+        }
+        is_proven = follows_stored || follows_content;
+        before = frame;
+    }
+    Ok(false)
+}
+
+impl Header {
+    fn parse(bytes: &[u8; HEADER_LEN]) -> Option<Self> {
+        let magic = word(bytes);
+        let big_endian = magic & 1 == 1;
+        let checksum = checksum(big_endian, (0, 0), &bytes[..24]);
+        let page_size = word(&bytes[8..]);
+        let is_valid = magic & !1 == MAGIC
+            && (512..=65536).contains(&page_size)
+            && page_size.is_power_of_two()
+            && checksum == (word(&bytes[24..]), word(&bytes[28..]));
+        let mut salts = [0; 8];
+        salts.copy_from_slice(&bytes[16..24]);
+        is_valid.then_some(Self { big_endian, salts, page_size, checksum })
+    }
+}
+
+impl Frame {
+    fn parse(header: &Header, number: u64, bytes: &[u8], seed: Checksum) -> Self {
+        let computed = checksum(header.big_endian, seed, &bytes[..8]);
+        let computed = checksum(header.big_endian, computed, &bytes[FRAME_HEADER_LEN..]);
+        let offset = HEADER_LEN as u64 + (number - 1) * bytes.len() as u64;
+        Self {
+            stored: (word(&bytes[16..]), word(&bytes[20..])),
+            computed,
+            page: word(bytes),
+            is_commit: word(&bytes[4..]) != 0,
+            has_salts: bytes[8..16] == header.salts,
+            has_whole_header: offset % SECTOR <= SECTOR - FRAME_HEADER_LEN as u64,
+        }
+    }
+}
+
+/// The salts of the log whose header this is; they change when SQLite begins a new log in the file.
+pub(crate) fn salts(header: &[u8; HEADER_LEN]) -> [u8; 8] {
+    let mut salts = [0; 8];
+    salts.copy_from_slice(&header[16..24]);
+    salts
+}
+
+fn checksum(big_endian: bool, seed: Checksum, bytes: &[u8]) -> Checksum {
+    let read = if big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+    let (words, _) = bytes.as_chunks::<4>();
+    words.chunks_exact(2).fold(seed, |(first, second), pair| {
+        let first = first.wrapping_add(read(pair[0])).wrapping_add(second);
+        (first, second.wrapping_add(read(pair[1])).wrapping_add(first))
+    })
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// Fills the buffer; says whether the file held enough for that.
+fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match file.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_zero(mut file: impl Read) -> io::Result<bool> {
+    let mut buffer = [0; 4096];
+    loop {
+        let len = match file.read(&mut buffer) {
+            Ok(0) => return Ok(true),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if buffer[..len].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// The log of a database, after these statements in WAL mode.
+    fn log(statements: &[&str]) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch("PRAGMA page_size = 512; CREATE TABLE t (a PRIMARY KEY, b)")
+            .unwrap();
+        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
+        statements.iter().for_each(|statement| connection.execute_batch(statement).unwrap());
+        fs::read(directory.path().join("db-wal")).unwrap()
+    }
+
+    fn insert(key: u32) -> String {
+        format!("INSERT INTO t VALUES ({key}, zeroblob(700))")
+    }
+
+    /// The offsets of frames that end a transaction.
+    fn commits(log: &[u8]) -> Vec<usize> {
+        let frames = (HEADER_LEN..log.len()).step_by(FRAME_HEADER_LEN + 512);
+        frames.filter(|at| word(&log[at + 4..]) != 0).collect()
+    }
+
+    #[test]
+    fn a_whole_log_tells_what_sqlite_would_find() {
+        let log = log(&[
+            "PRAGMA application_id = 7",
+            &insert(1),
+            "PRAGMA application_id = 8",
+            &insert(2),
+        ]);
+        let found = read(&log[..]).unwrap().unwrap();
+        assert_eq!((found.page_size, found.application_id), (512, Some(8)));
+        assert_eq!(found.frames as usize, (log.len() - HEADER_LEN) / (FRAME_HEADER_LEN + 512));
+        assert_eq!(found.salts[..], log[16..24]);
+    }
+
+    /// P6: each byte of the log, by two kinds of damage.
+    #[test]
+    fn damage_before_the_last_transaction_is_found_wherever_it_is() {
+        let whole = log(&[&insert(1), &insert(2), "UPDATE t SET b = 1", &insert(3), &insert(4)]);
+        let ends = commits(&whole);
+        assert_eq!(ends.len(), 5);
+        let last = ends[3] + FRAME_HEADER_LEN + 512;
+        for at in 0..whole.len() {
+            for change in [0xff, 0x01] {
+                let mut log = whole.clone();
+                log[at] ^= change;
+                match read(&log[..]) {
+                    Err(Failure::Header) => assert!(at < HEADER_LEN),
+                    Err(Failure::Frame(number)) => {
+                        let offset = at - HEADER_LEN;
+                        let frame = offset / (FRAME_HEADER_LEN + 512);
+                        assert_eq!(number - 1, frame as u64, "{at}");
+                        // A commit's mark on a frame in the midst of a transaction was not written.
+                        let is_mark = (4..8).contains(&(offset % (FRAME_HEADER_LEN + 512)));
+                        assert!(at < last || is_mark, "{at}: it could be a torn write");
+                    }
+                    Ok(found) => {
+                        let frames = found.map_or(0, |log| log.frames);
+                        // The mark of the commit before the last may be damaged so that it reads
+                        // as none: then the last two are one.
+                        let mark = ends[3] + 4..ends[3] + 8;
+                        assert!(at >= last || mark.contains(&at), "{at}: {frames} frames are left");
+                    }
+                    Err(Failure::Io(error)) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    /// What a crash leaves of the last transaction is no damage: any of its sectors may be missing.
+    #[test]
+    fn a_torn_last_transaction_is_the_end_of_the_log() {
+        let last = "BEGIN; INSERT INTO t VALUES (3, zeroblob(700)); INSERT INTO t VALUES (4, 1); \
+                    UPDATE t SET b = 2; COMMIT";
+        let whole = log(&[&insert(1), &insert(2), last]);
+        let ends = commits(&whole);
+        let begin = ends[ends.len() - 2] + FRAME_HEADER_LEN + 512;
+        let sectors: Vec<_> = (begin / 512..=whole.len() / 512).collect();
+        assert!(sectors.len() > 6 && sectors.len() < 20, "{}", sectors.len());
+        let frames = read(&whole[..begin]).unwrap().unwrap().frames;
+        // Of what was there before: nothing, or frames of an earlier log.
+        let mut earlier = whole.clone();
+        earlier[begin..].iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+        for old in [vec![0; whole.len()], earlier] {
+            for lost in 1..1_u32 << sectors.len() {
+                let mut log = whole.clone();
+                for (at, sector) in sectors.iter().enumerate().filter(|(at, _)| lost >> at & 1 == 1)
+                {
+                    let _ = at;
+                    let from = (sector * 512).max(begin);
+                    let to = (sector * 512 + 512).min(whole.len());
+                    log[from..to].copy_from_slice(&old[from..to]);
+                }
+                let found = read(&log[..]).unwrap().unwrap();
+                assert!(found.frames >= frames);
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_never_begun_is_empty() {
+        for bytes in [&[][..], &[1; 31], &[0; 5000]] {
+            assert_eq!(read(bytes).unwrap(), None);
+        }
+        let begun = &log(&[&insert(1)])[..HEADER_LEN + 300];
+        assert_eq!(read(begun).unwrap(), None);
+    }
+}
