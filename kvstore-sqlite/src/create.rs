@@ -61,24 +61,24 @@ fn create_temporary(location: &Location, options: &SqliteOptions) -> Result<()> 
     let mut connection = open_writer(&path, options.busy_timeout)?;
     let found = schema::find(&connection, options.table.as_deref())?;
     schema::prepare(&mut connection, found, false)?;
-    make_durable(&connection)?;
+    let (connection, _) = make_durable(connection, &path, options.busy_timeout)?;
     connection.close().map_err(|(_, source)| engine("create", source))?;
     let log = location.name_beside(&format!("{TEMPORARY}-wal"));
     if location.directory.has(log).map_err(failed)? {
         let message = "the new database could not be finished; make room and try again";
         return Err(error(ErrorKind::StorageFull, "create", message));
     }
+    remove(location, &format!("{TEMPORARY}-shm"))?;
     File::open(&path).and_then(|file| file.sync_all()).map_err(failed)
 }
 
 fn remove_temporary(location: &Location) -> Result<()> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let suffix = format!("{TEMPORARY}{suffix}");
-        let path = location.path_beside(&suffix);
-        location
-            .directory
-            .remove_file(location.name_beside(&suffix))
-            .map_err(|source| io_error("create", &path, source))?;
-    }
-    Ok(())
+    ["", "-wal", "-shm", "-journal"]
+        .iter()
+        .try_for_each(|suffix| remove(location, &format!("{TEMPORARY}{suffix}")))
+}
+
+fn remove(location: &Location, suffix: &str) -> Result<()> {
+    let removed = location.directory.remove_file(location.name_beside(suffix));
+    removed.map_err(|source| io_error("create", &location.path_beside(suffix), source))
 }

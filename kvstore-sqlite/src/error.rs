@@ -77,6 +77,19 @@ pub(crate) fn classify(error: &rusqlite::Error) -> ErrorKind {
     }
 }
 
+/// Whether the file system cannot share memory between connections, as a write-ahead log needs it.
+pub(crate) fn lacks_shared_memory(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error().map(|failure| failure.extended_code),
+        Some(
+            ffi::SQLITE_IOERR_SHMMAP
+                | ffi::SQLITE_IOERR_SHMOPEN
+                | ffi::SQLITE_IOERR_SHMLOCK
+                | ffi::SQLITE_CANTOPEN
+        )
+    )
+}
+
 fn primary_code(error: &rusqlite::Error) -> Option<i32> {
     error.sqlite_error().map(|failure| failure.extended_code & 0xff)
 }

@@ -9,7 +9,9 @@ mod open;
 mod options;
 mod queries;
 mod readers;
+mod recovery;
 mod schema;
+mod wal;
 mod writer;
 
 pub use backend::SqliteBackend;

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use kvstore_core::{Error, ErrorKind, Result};
+use kvstore_core::local::io_error;
+use kvstore_core::{Error, ErrorKind, Result, log};
 use rusqlite::Connection;
 
 use crate::backend::SqliteBackend;
@@ -14,7 +15,7 @@ use crate::location::Location;
 use crate::queries::Queries;
 use crate::readers::Readers;
 use crate::writer::{Writer, last_created};
-use crate::{SqliteOptions, schema};
+use crate::{SqliteOptions, recovery, schema};
 
 pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
     check_library(rusqlite::version_number())?;
@@ -23,14 +24,20 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
     let about_path = |error: Error| about(error, location.path());
     create(&location, options).map_err(about_path)?;
     location.refuse_second_path().map_err(named)?;
+    recovery::prepare(&location).map_err(named)?;
     let path = location.path();
-    let mut connection = open_writer(path, options.busy_timeout).map_err(about_path)?;
+    let connection = open_writer(path, options.busy_timeout).map_err(about_path)?;
     let found = schema::find(&connection, options.table.as_deref()).map_err(about_path)?;
     if let Some(missing) = found.missing().filter(|_| !options.create) {
         let message = format!("{} holds no table {missing}", path.display());
         return Err(error(ErrorKind::Missing, "open", message));
     }
-    make_durable(&connection).map_err(about_path)?;
+    let (mut connection, has_log) =
+        make_durable(connection, path, options.busy_timeout).map_err(about_path)?;
+    if !has_log {
+        // Of the attempt to use a log, or of an earlier place with shared memory.
+        remove_shared_memory(&location).map_err(named)?;
+    }
     settle(&connection, &location).map_err(about_path)?;
     let schema =
         schema::prepare(&mut connection, found, options.upgrade_schema).map_err(about_path)?;
@@ -48,26 +55,24 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
     })
 }
 
-/// Makes durable what this owner goes on from.
+/// Moves the log into the database as far as others who read it allow, and makes the names of the
+/// files durable.
 ///
-/// A process that was killed in its flush may have left a commit that only the page cache holds.
-/// To acknowledge the same again would write nothing, and so flush nothing. The checkpoint flushes
-/// the log, moves it into the database, and flushes that; the directory holds the files' names.
+/// The log itself is flushed already; see [`recovery::prepare`].
 fn settle(connection: &Connection, location: &Location) -> Result<()> {
-    let checkpoint = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    let checkpoint = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     match checkpoint.map_err(|source| engine("open", source)) {
-        Ok(0_i64) => {}
-        Ok(_) => {
-            let message = "another program reads the database; close it and try again";
-            return Err(error(ErrorKind::Unavailable, "open", message));
-        }
-        // SQLite flushes the log before it copies anything, so what it holds is safe.
         Err(full) if full.kind() == ErrorKind::StorageFull => {
-            tracing::warn!(error = %full, "the log stays beside the database");
+            log(|| tracing::warn!(error = %full, "the log stays beside the database"));
         }
-        Err(failure) => return Err(failure),
+        checkpoint => checkpoint?,
     }
     location.directory.sync()
+}
+
+fn remove_shared_memory(location: &Location) -> Result<()> {
+    let removed = location.directory.remove_file(location.name_beside("-shm"));
+    removed.map_err(|source| io_error("open", &location.path_beside("-shm"), source))
 }
 
 fn named(error: Error) -> Error {

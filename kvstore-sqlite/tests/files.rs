@@ -314,22 +314,6 @@ fn what_a_crash_left_of_a_new_file_is_cleaned_up() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
-/// P1: what a killed process left in the log is flushed before anything builds on it.
-#[test]
-fn opening_settles_what_a_crash_left_in_the_log() {
-    let (directory, path) = directory();
-    let store = open(&path);
-    store.put_blocking(&id("s", "k"), vec![1]).unwrap();
-    let crashed = directory.path().join("crashed.sqlite");
-    fs::copy(&path, &crashed).unwrap();
-    let log = |of: &Path| PathBuf::from(format!("{}-wal", of.display()));
-    fs::copy(log(&path), log(&crashed)).unwrap();
-    assert!(fs::metadata(log(&crashed)).unwrap().len() > 0);
-    let reopened = open(&crashed);
-    assert_eq!(fs::metadata(log(&crashed)).unwrap().len(), 0, "the log is in the database");
-    assert_eq!(reopened.get_blocking(&id("s", "k")).unwrap(), Some(vec![1]));
-}
-
 #[test]
 fn a_log_without_its_database_is_not_taken_for_a_new_store() {
     for suffix in ["-wal", "-journal"] {
