@@ -2,31 +2,33 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use kvstore_core::local::OwnerLock;
+use kvstore_core::local::{Directory, OwnerLock};
 use kvstore_core::{
     Backend, EntryId, EntryInfo, Error, Mutation, Namespace, PageEntry, Position, Result,
     async_trait,
 };
 
 use crate::SledOptions;
+use crate::directory::{StoreDirectory, check_parts, remove_unfinished};
 use crate::encoding::{
-    Content, FORMAT, LARGE, Stored, VALUES, check_format, order_prefix, parse_key, parse_number,
-    parse_order_key, parse_value_key, value_key,
+    Content, FORMAT, LARGE, Large, Stored, VALUES, check_format, order_prefix, parse_key,
+    parse_number, parse_order_key, parse_value_key, value_key,
 };
 use crate::engine::{Engine, guarded};
 use crate::error::{damaged, named};
+use crate::flush::sync_tree;
 use crate::large;
-use crate::place::Place;
 use crate::view::View;
 use crate::writer::{Writer, closed, finish_intent};
 
 /// A sled database and the files of its large values; see the crate's page.
 pub struct SledBackend {
     path: PathBuf,
-    values: PathBuf,
+    values: Directory,
     /// `None` once closed. Dropped before the writer, whose lock keeps others out meanwhile.
     view: RwLock<Option<View>>,
     /// `None` once closed.
@@ -50,26 +52,32 @@ impl SledBackend {
     /// - [`StorageFull`](kvstore_core::ErrorKind::StorageFull): opening writes up to 4 MiB and more.
     /// - [`PermissionDenied`](kvstore_core::ErrorKind::PermissionDenied).
     pub fn open(options: &SledOptions) -> Result<Self> {
-        let place = Place::locate(options)?;
-        let lock = OwnerLock::acquire(&place.lock()).map_err(named)?;
-        Self::start(&place, options, lock).map_err(|error| about(error, place.path()))
+        let directory = StoreDirectory::open(options)?;
+        let lock = directory.lock()?;
+        let started = Self::start(&directory, options, lock);
+        started.map_err(|error| about(error, directory.root().path()))
     }
 
-    fn start(place: &Place, options: &SledOptions, lock: OwnerLock) -> Result<Self> {
-        place.create(options.cache_bytes)?;
-        place.remove_unfinished()?;
-        let engine = Engine::start(&place.engine(), options.cache_bytes)?;
+    fn start(directory: &StoreDirectory, options: &SledOptions, lock: OwnerLock) -> Result<Self> {
+        directory.create(options.cache_bytes)?;
+        let values = directory.values()?;
+        let files = directory.engine()?;
+        // Before sled's recovery acts on it: what a killed process wrote may be in memory alone.
+        sync_tree(&files)?;
+        check_parts(&files)?;
+        remove_unfinished(&files)?;
+        let engine = Engine::start(files, options.cache_bytes)?;
         let view = View { engine, before: BTreeMap::new() };
         guarded("open", || {
             check_format(view.get(FORMAT)?.as_deref())?;
             finish_intent(&view)?;
-            place.settle()?;
-            large::clean(&place.values(), &large_numbers(&view)?)
+            directory.settle()?;
+            large::clean(&values, &large_numbers(&view)?)
         })?;
-        let writer = Writer::open(place, &view, lock)?;
+        let writer = Writer::open(&view, values.try_clone().map_err(named)?, lock)?;
         Ok(Self {
-            path: place.path().to_owned(),
-            values: place.values(),
+            path: directory.root().path().to_owned(),
+            values,
             view: RwLock::new(Some(view)),
             writer: Mutex::new(Some(writer)),
         })
@@ -88,10 +96,14 @@ impl SledBackend {
         guarded(operation, || read(view))
     }
 
+    fn read_large(&self, file: File, large: Large) -> Result<Vec<u8>> {
+        large::read(file, &self.values, large)
+    }
+
     fn value(&self, stored: &[u8]) -> Result<Vec<u8>> {
         match Stored::parse(stored)?.content {
             Content::Inline(value) => Ok(value.to_vec()),
-            Content::Large(large) => large::read(large::open(&self.values, large)?, large),
+            Content::Large(large) => self.read_large(large::open(&self.values, large)?, large),
         }
     }
 
@@ -172,7 +184,7 @@ impl Backend for SledBackend {
         })?;
         found
             .map(|(stored, file)| match file {
-                Some((large, file)) => large::read(file, large),
+                Some((large, file)) => self.read_large(file, large),
                 None => self.value(&stored),
             })
             .transpose()

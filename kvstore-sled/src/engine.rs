@@ -1,14 +1,19 @@
 //! sled itself: how it is started and stopped, and what its calls do besides returning.
 
-use std::fs::{File, TryLockError};
+#[cfg(target_os = "linux")]
+use std::fs::File;
+use std::fs::TryLockError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kvstore_core::{ErrorKind, Result};
+use kvstore_core::local::Directory;
+#[cfg(target_os = "linux")]
+use kvstore_core::local::Identity;
+use kvstore_core::{ErrorKind, Result, log};
 use sled::{Db, IVec, Tree};
 
-use crate::error::{self, engine, error, io, panicked};
+use crate::error::{self, engine, error, io, missing, panicked};
 
 /// Bytes of a segment, the unit in which sled's log grows, is cleaned and used again. It is fixed
 /// when a store is made.
@@ -28,24 +33,24 @@ const MIN_CACHE: u64 = 64 << 10;
 pub(crate) struct Engine {
     /// `None` only while it is dropped.
     db: Option<Db>,
-    data: PathBuf,
+    /// `None` only while it is dropped.
+    path: Option<SledPath>,
+    directory: Directory,
 }
 
 impl Engine {
-    /// Starts sled in a directory that holds its files or, empty, the ones that [`prepare`] made.
-    ///
-    /// [`prepare`]: crate::place::Place::create
-    pub(crate) fn start(directory: &Path, cache_bytes: u64) -> Result<Self> {
-        let data = directory.join("db");
-        wait_until_free(&data)?;
+    /// Starts sled in a directory that holds its files, or new and empty ones.
+    pub(crate) fn start(directory: Directory, cache_bytes: u64) -> Result<Self> {
+        wait_until_free(&directory)?;
+        let path = SledPath::of(&directory)?;
         // Without a thread that flushes now and then: every commit does.
         let config = sled::Config::new()
-            .path(directory)
+            .path(&path.path)
             .cache_capacity(cache_bytes.max(MIN_CACHE))
             .flush_every_ms(None)
             .segment_size(SEGMENT as usize);
         let db = guarded("open", || config.open().map_err(|source| engine("open", source)))?;
-        Ok(Self { db: Some(db), data })
+        Ok(Self { db: Some(db), path: Some(path), directory })
     }
 
     pub(crate) fn tree(&self) -> &Tree {
@@ -53,9 +58,14 @@ impl Engine {
         self.db.as_deref().unwrap_or_else(|| unreachable!("sled is stopped"))
     }
 
-    /// Writes what sled holds back, as far as sled goes: see [`Files::sync`] for the rest.
+    /// The directory of its files.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Writes what sled holds back, as far as sled goes: see [`LogFiles::sync`] for the rest.
     ///
-    /// [`Files::sync`]: crate::place::Files::sync
+    /// [`LogFiles::sync`]: crate::flush::LogFiles::sync
     pub(crate) fn flush(&self) -> sled::Result<usize> {
         self.tree().flush()
     }
@@ -63,16 +73,49 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let db = self.db.take();
+        let (db, path) = (self.db.take(), self.path.take());
         // It flushes once more and panics if that fails; what was acknowledged is flushed.
         let stopped = guarded("close", || {
             drop(db);
             Ok(())
         });
         // Threads of sled may still hold its files and even change them.
-        if let Err(error) = stopped.and_then(|()| wait_until_free(&self.data)) {
-            tracing::warn!(%error, "sled did not stop as it should");
+        if let Err(error) = stopped.and_then(|()| wait_until_free(&self.directory)) {
+            // The path stays valid for them: the descriptor must not become another directory's.
+            std::mem::forget(path);
+            log(|| tracing::warn!(%error, "sled did not stop as it should"));
         }
+    }
+}
+
+/// The path by which sled reaches its directory.
+///
+/// sled takes a path and nothing else. On Linux it is one that leads through an open descriptor, so
+/// that it is the same directory after it was moved or unmounted lazily.
+struct SledPath {
+    path: PathBuf,
+    #[cfg(target_os = "linux")]
+    _descriptor: Option<File>,
+}
+
+impl SledPath {
+    #[cfg(target_os = "linux")]
+    fn of(directory: &Directory) -> Result<Self> {
+        use std::os::fd::AsRawFd;
+        let file = directory.try_clone_file();
+        let file = file.map_err(|source| io("open", directory.path(), source))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let reached = File::open(&path).and_then(|reached| Identity::of(&reached)).ok();
+        if reached.is_some() && reached == directory.identity().ok() {
+            return Ok(Self { path, _descriptor: Some(file) });
+        }
+        // Without /proc.
+        Ok(Self { path: directory.path().to_owned(), _descriptor: None })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(directory: &Directory) -> Result<Self> {
+        Ok(Self { path: directory.path().to_owned() })
     }
 }
 
@@ -88,18 +131,21 @@ pub(crate) fn guarded<T>(operation: &'static str, call: impl FnOnce() -> Result<
 ///
 /// sled's threads hand it back some time after the database was dropped. Our own lock file is held
 /// meanwhile, so whoever keeps it for longer is a program that uses sled without it.
-fn wait_until_free(data: &Path) -> Result<()> {
+fn wait_until_free(directory: &Directory) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    let file = match File::open(data) {
+    let data = directory.join("db");
+    let file = match directory.open_file("db") {
         Ok(file) => file,
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(io("open", data, source)),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(missing(&data));
+        }
+        Err(source) => return Err(io("open", &data, source)),
     };
     let start = Instant::now();
     loop {
         match file.try_lock() {
-            Ok(()) => return file.unlock().map_err(|source| io("open", data, source)),
-            Err(TryLockError::Error(source)) => return Err(io("open", data, source)),
+            Ok(()) => return file.unlock().map_err(|source| io("open", &data, source)),
+            Err(TryLockError::Error(source)) => return Err(io("open", &data, source)),
             Err(TryLockError::WouldBlock) if start.elapsed() < PATIENCE => {
                 std::thread::yield_now();
             }

@@ -23,12 +23,10 @@ pub(crate) fn io(operation: &'static str, path: &Path, source: std::io::Error) -
     named(local::io_error(operation, path, source))
 }
 
-/// A flush that failed: to flush again would not tell what is on the disk.
-///
-/// **Source**: `fsync(2)`; Linux marks the pages clean after an error.
-pub(crate) fn flush(operation: &'static str, path: &Path, source: std::io::Error) -> Error {
-    let message = format!("{}: the flush failed: {source}; {CHECK_DISK}", path.display());
-    error(ErrorKind::InDoubt, operation, message).with_source(source)
+/// A part of a store that is there is not.
+pub(crate) fn missing(path: &Path) -> Error {
+    let message = format!("{} is missing from the store; {KEEP_COPY}", path.display());
+    error(ErrorKind::Corrupted, "open", message)
 }
 
 /// The error of a failed read or of opening.
@@ -85,7 +83,12 @@ fn classify(error: &sled::Error) -> ErrorKind {
         sled::Error::Io(source) => match source.kind() {
             // A file is shorter than sled's own lists say.
             std::io::ErrorKind::UnexpectedEof => ErrorKind::Corrupted,
-            kind => local::io_error("read", Path::new(""), kind.into()).kind(),
+            // The code tells more than the kind, such as that the process has too many files open.
+            kind => {
+                let same = source.raw_os_error().map(std::io::Error::from_raw_os_error);
+                let same = same.unwrap_or_else(|| kind.into());
+                local::io_error("read", Path::new(""), same).kind()
+            }
         },
         sled::Error::CollectionNotFound(_) => ErrorKind::Corrupted,
     }

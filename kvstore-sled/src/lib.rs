@@ -1,12 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod directory;
 mod encoding;
 mod engine;
 mod error;
+mod flush;
 mod large;
 mod options;
-mod place;
 mod view;
 mod writer;
 

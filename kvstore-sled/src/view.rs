@@ -69,7 +69,9 @@ mod tests {
     #[test]
     fn a_commit_on_its_way_is_hidden() {
         let directory = tempfile::tempdir().unwrap();
-        let engine = Engine::start(directory.path(), 1 << 20).unwrap();
+        std::fs::write(directory.path().join("db"), "").unwrap();
+        let open = kvstore_core::local::Directory::open(directory.path()).unwrap();
+        let engine = Engine::start(open, 1 << 20).unwrap();
         for (key, value) in [("va", "new"), ("vb", "kept"), ("vd", "added"), ("w", "other")] {
             engine.tree().insert(key, value).unwrap();
         }

@@ -1,10 +1,9 @@
 //! One commit: what changes in the tree, and the way to the disk.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
-use kvstore_core::local::OwnerLock;
+use kvstore_core::local::{Directory, OwnerLock};
 use kvstore_core::{EntryId, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
 use sled::IVec;
 
@@ -13,9 +12,9 @@ use crate::encoding::{
     parse_order_key, value_key,
 };
 use crate::engine::{Change, MAX_INLINE, apply_in_order, apply_together, guarded, read};
-use crate::error::{self, error};
+use crate::error::{self, error, named};
+use crate::flush::LogFiles;
 use crate::large;
-use crate::place::{Files, Place};
 use crate::view::View;
 
 /// How many creation numbers are set aside at a time.
@@ -23,8 +22,8 @@ const NUMBERS: u64 = 1 << 20;
 
 /// What the one who commits knows.
 pub(crate) struct Writer {
-    files: Files,
-    values: PathBuf,
+    files: LogFiles,
+    values: Directory,
     /// The next number for a new entry or a large value.
     next: u64,
     /// Where the numbers that were set aside end. A new owner begins there, above every number that
@@ -49,12 +48,12 @@ struct Plan {
 
 impl Writer {
     /// Takes up where the last owner stopped.
-    pub(crate) fn open(place: &Place, view: &View, lock: OwnerLock) -> Result<Self> {
+    pub(crate) fn open(view: &View, values: Directory, lock: OwnerLock) -> Result<Self> {
         let below = view.get(CREATED_BELOW)?;
         let below = below.map_or(Ok(1), |found| parse_number(&found))?;
         Ok(Self {
-            files: Files::open(place)?,
-            values: place.values(),
+            files: LogFiles::open(view.engine.directory())?,
+            values,
             next: below,
             below,
             _lock: lock,
@@ -96,7 +95,7 @@ impl Writer {
             })
         })?;
         if !plan.written.is_empty() {
-            large::sync_names(&self.values)?;
+            self.values.sync().map_err(named)?;
         }
         let len = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
             key.len() + value.as_ref().map_or(0, Vec::len) + 64

@@ -1,0 +1,194 @@
+//! The store's directory: what lies in it, and how a store is created there.
+
+use std::io::{self, ErrorKind::NotFound};
+
+use kvstore_core::local::{Directory, NodeKind, OwnerLock};
+use kvstore_core::{ErrorKind, Result};
+
+use crate::SledOptions;
+use crate::encoding::{FORMAT, FORMAT_NAME};
+use crate::engine::Engine;
+use crate::error::{self, error, io, named};
+use crate::flush::sync_tree;
+
+/// The directory of a store, held open: wherever it is moved to, it stays the same one.
+pub(crate) struct StoreDirectory(Directory);
+
+const LOCK: &str = ".kvstore-lock";
+const ENGINE: &str = "engine";
+const CREATING: &str = "engine.creating";
+const VALUES: &str = "values";
+
+impl StoreDirectory {
+    /// Opens the directory that the options name, and creates it if they allow that.
+    pub(crate) fn open(options: &SledOptions) -> Result<Self> {
+        let path = &options.path;
+        let directory = match options.create {
+            true => Directory::open_or_create(path),
+            false => Directory::open(path),
+        };
+        let directory = Self(directory.map_err(named)?);
+        if !directory.has_store()? {
+            if !options.create {
+                let message = format!("{} holds no store of this kind", path.display());
+                return Err(error(ErrorKind::Missing, "open", message));
+            }
+            directory.refuse_foreign_files()?;
+        }
+        Ok(directory)
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Directory {
+        &self.0
+    }
+
+    /// Takes the right to write.
+    pub(crate) fn lock(&self) -> Result<OwnerLock> {
+        OwnerLock::acquire(&self.0, LOCK).map_err(named)
+    }
+
+    /// The directory of sled's files.
+    pub(crate) fn engine(&self) -> Result<Directory> {
+        self.part(ENGINE)
+    }
+
+    /// The directory of the values that have files of their own.
+    pub(crate) fn values(&self) -> Result<Directory> {
+        self.part(VALUES)
+    }
+
+    fn part(&self, name: &'static str) -> Result<Directory> {
+        self.0.subdirectory(name).map_err(|source| match source.kind() {
+            NotFound => error::missing(&self.0.join(name)),
+            _ => io("open", &self.0.join(name), source),
+        })
+    }
+
+    fn has_store(&self) -> Result<bool> {
+        self.0.has(ENGINE).map_err(|source| io("open", &self.0.join(ENGINE), source))
+    }
+
+    /// Without a store in it, a directory with something else is another program's.
+    fn refuse_foreign_files(&self) -> Result<()> {
+        let ours = [LOCK, ENGINE, CREATING, VALUES];
+        let failed = |source| io("open", self.0.path(), source);
+        for node in self.0.nodes().map_err(failed)? {
+            let name = node.map_err(failed)?.name;
+            if !name.to_str().is_some_and(|name| ours.contains(&name)) {
+                let message = format!(
+                    "{} is not of a store of this kind; name a directory of its own",
+                    self.0.join(name).display()
+                );
+                return Err(error(ErrorKind::Unsupported, "open", message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates a store if there is none.
+    ///
+    /// sled would leave half of one behind if it were interrupted, and not open that again. So it
+    /// is made under another name, flushed, and renamed.
+    pub(crate) fn create(&self, cache_bytes: u64) -> Result<()> {
+        // What a crash left; nothing was ever stored in it.
+        self.remove_half_made()?;
+        if self.has_store()? {
+            return Ok(());
+        }
+        let made = self.make_engine(cache_bytes).and_then(|()| {
+            create_subdirectory(&self.0, VALUES)?;
+            self.0.sync().map_err(named)?;
+            self.0
+                .rename(CREATING, ENGINE)
+                .map_err(|source| io("create", &self.0.join(ENGINE), source))
+        });
+        if made.is_err() {
+            self.remove_half_made()?;
+        }
+        made
+    }
+
+    fn remove_half_made(&self) -> Result<()> {
+        let failed = |source| io("create", &self.0.join(CREATING), source);
+        self.0.remove_tree(CREATING).map_err(failed)
+    }
+
+    fn make_engine(&self, cache_bytes: u64) -> Result<()> {
+        create_subdirectory(&self.0, CREATING)?;
+        let directory = self.part(CREATING)?;
+        create_subdirectory(&directory, "blobs")?;
+        // sled opens files that are there; it would make them for everybody to read.
+        for name in ["db", "conf"] {
+            let created = directory.create_file(name);
+            created.map_err(|source| io("create", &directory.join(name), source))?;
+        }
+        let engine = Engine::start(directory.try_clone().map_err(named)?, cache_bytes)?;
+        let marked = engine.tree().insert(FORMAT, FORMAT_NAME).and_then(|_| engine.flush());
+        marked.map_err(|source| error::engine("create", source))?;
+        drop(engine);
+        sync_tree(&directory)
+    }
+
+    /// Makes durable what this owner goes on from: a process that was killed may have left in the
+    /// page cache what it never flushed, and sled does not flush what it makes at open.
+    pub(crate) fn settle(&self) -> Result<()> {
+        sync_tree(&self.engine()?)?;
+        self.values()?.sync().map_err(named)?;
+        self.0.sync().map_err(named)
+    }
+}
+
+/// Fails unless sled's files are there: it would make new ones for those that are missing.
+pub(crate) fn check_parts(engine: &Directory) -> Result<()> {
+    let failed = |name: &str, source: io::Error| match source.kind() {
+        NotFound => error::missing(&engine.join(name)),
+        _ => io("open", &engine.join(name), source),
+    };
+    for name in ["db", "conf"] {
+        engine.open_file(name).map_err(|source| failed(name, source))?;
+    }
+    match engine.subdirectory("blobs") {
+        // It is empty, and copies of directories are often made without empty ones.
+        Err(source) if source.kind() == NotFound => create_subdirectory(engine, "blobs"),
+        found => found.map(drop).map_err(|source| failed("blobs", source)),
+    }
+}
+
+/// Removes what keeps sled from opening after a crash, while sled is not running.
+///
+/// sled takes a snapshot that it was writing for a finished one. The one before is still there,
+/// since it is removed last.
+pub(crate) fn remove_unfinished(engine: &Directory) -> Result<()> {
+    for name in names_of_files(engine)? {
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            engine.remove_file(&name).map_err(|source| io("open", &engine.join(&name), source))?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of the files in a directory, those apart that no store gives.
+pub(crate) fn names_of_files(directory: &Directory) -> Result<Vec<String>> {
+    let failed = |source: io::Error| io("open", directory.path(), source);
+    let mut names = Vec::new();
+    for node in directory.nodes().map_err(failed)? {
+        let node = node.map_err(failed)?;
+        if node.kind == NodeKind::File
+            && let Some(name) = node.name.to_str()
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn create_subdirectory(directory: &Directory, name: &'static str) -> Result<()> {
+    match directory.create_subdirectory(name) {
+        Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
+            let found = directory.subdirectory(name);
+            found.map(drop).map_err(|_| io("create", &directory.join(name), source))
+        }
+        created => created.map_err(|source| io("create", &directory.join(name), source)),
+    }
+}

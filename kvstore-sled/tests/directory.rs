@@ -1,0 +1,103 @@
+//! The store's directory: where it may be moved to, and what may lie in it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use kvstore_core::{EntryId, Error, ErrorKind, Store};
+use kvstore_sled::{SledBackend, SledOptions};
+
+fn open(path: &Path) -> Store<SledBackend> {
+    Store::open(SledBackend::open(&SledOptions::new(path)).unwrap()).unwrap()
+}
+
+fn refused(options: &SledOptions) -> Error {
+    SledBackend::open(options).expect_err("it is refused")
+}
+
+fn id(at: usize) -> EntryId {
+    EntryId::new("p", "s", &at.to_string()).unwrap()
+}
+
+/// Every second value has a file of its own.
+fn value(at: usize) -> Vec<u8> {
+    vec![at as u8; if at.is_multiple_of(2) { 100 } else { 100_000 }]
+}
+
+/// G5: nothing is lost and nothing split when the directory is moved while the store is open, also
+/// if another store is created at its old path.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_store_that_is_moved_while_it_is_open_goes_on() {
+    let parent = tempfile::tempdir().unwrap();
+    let (old, new) = (parent.path().join("disk"), parent.path().join("moved"));
+    let store = open(&old.join("store"));
+    (0..4).for_each(|at| store.put_blocking(&id(at), value(at)).unwrap());
+    fs::rename(&old, &new).unwrap();
+    (4..8).for_each(|at| store.put_blocking(&id(at), value(at)).unwrap());
+    assert!(!old.exists(), "made anew at the old path");
+    let other = open(&old.join("store"));
+    (0..4).for_each(|at| store.remove_blocking(&id(at)).unwrap());
+    (8..12).for_each(|at| store.put_blocking(&id(at), value(at)).unwrap());
+    let check = |store: &Store<SledBackend>| {
+        for at in 0..12 {
+            let expected = (at >= 4).then(|| value(at));
+            assert!(store.get_blocking(&id(at)).unwrap() == expected, "{at}");
+        }
+        assert_eq!(store.list_all_blocking().unwrap().len(), 8);
+    };
+    check(&store);
+    assert_eq!(other.list_all_blocking().unwrap().len(), 0);
+    store.close_blocking().unwrap();
+    other.close_blocking().unwrap();
+    assert!(!new.join("store/.kvstore-lock").exists());
+    check(&open(&new.join("store")));
+    assert_eq!(fs::read_dir(new.join("store/values")).unwrap().filter(is_value).count(), 4);
+}
+
+fn is_value(entry: &std::io::Result<fs::DirEntry>) -> bool {
+    let name = entry.as_ref().unwrap().file_name();
+    name.to_str().unwrap().parse::<u64>().is_ok()
+}
+
+/// R2: what the system does not say is not taken for absence.
+#[cfg(unix)]
+#[test]
+fn a_path_that_cannot_be_looked_at_is_not_missing() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("loop");
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let error = refused(&SledOptions::new(&path).create(false));
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    let dangling = parent.path().join("dangling");
+    std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+    assert_eq!(refused(&SledOptions::new(&dangling).create(false)).kind(), ErrorKind::Missing);
+}
+
+/// No link is followed and no pipe waited for, whatever part of the store has become one.
+#[cfg(target_os = "linux")]
+#[test]
+fn parts_that_are_links_or_pipes_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let store = parent.path().join("store");
+    let opened = open(&store);
+    opened.put_blocking(&id(1), value(1)).unwrap();
+    opened.close_blocking().unwrap();
+    let elsewhere = parent.path().join("elsewhere");
+    for part in ["engine", "engine/db", "engine/conf", "engine/blobs", "values"] {
+        let path = store.join(part);
+        fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        let error = refused(&SledOptions::new(&store));
+        assert!(error.message().contains(part), "{part}: {error}");
+        fs::remove_file(&path).unwrap();
+        let cwd = rustix::fs::CWD;
+        rustix::fs::mknodat(cwd, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let error = refused(&SledOptions::new(&store));
+        assert!(error.message().contains(part), "{part}: {error}");
+        fs::remove_file(&path).unwrap();
+        fs::rename(&elsewhere, &path).unwrap();
+    }
+    assert!(open(&store).get_blocking(&id(1)).unwrap() == Some(value(1)));
+}
