@@ -13,7 +13,7 @@ use kvstore_core::{
 };
 
 use crate::SledOptions;
-use crate::directory::{StoreDirectory, check_parts, remove_unfinished};
+use crate::directory::{StoreDirectory, check_parts};
 use crate::encoding::{
     Content, FORMAT, LARGE, Large, Stored, VALUES, check_format, order_prefix, parse_key,
     parse_number, parse_order_key, parse_value_key, value_key,
@@ -22,6 +22,7 @@ use crate::engine::{Engine, guarded};
 use crate::error::{damaged, named};
 use crate::flush::sync_tree;
 use crate::large;
+use crate::recovery::recover;
 use crate::view::View;
 use crate::writer::{Writer, closed, finish_intent};
 
@@ -65,7 +66,7 @@ impl SledBackend {
         // Before sled's recovery acts on it: what a killed process wrote may be in memory alone.
         sync_tree(&files)?;
         check_parts(&files)?;
-        remove_unfinished(&files)?;
+        recover(directory.root(), &files)?;
         let engine = Engine::start(files, options.cache_bytes)?;
         let view = View { engine, before: BTreeMap::new() };
         guarded("open", || {

@@ -18,6 +18,8 @@ const LOCK: &str = ".kvstore-lock";
 const ENGINE: &str = "engine";
 const CREATING: &str = "engine.creating";
 const VALUES: &str = "values";
+/// Where recovery works; see [`recovery`](crate::recovery).
+pub(crate) const RECOVERING: &str = "recovering";
 
 impl StoreDirectory {
     /// Opens the directory that the options name, and creates it if they allow that.
@@ -71,7 +73,7 @@ impl StoreDirectory {
 
     /// Without a store in it, a directory with something else is another program's.
     fn refuse_foreign_files(&self) -> Result<()> {
-        let ours = [LOCK, ENGINE, CREATING, VALUES];
+        let ours = [LOCK, ENGINE, CREATING, VALUES, RECOVERING];
         let failed = |source| io("open", self.0.path(), source);
         for node in self.0.nodes().map_err(failed)? {
             let name = node.map_err(failed)?.name;
@@ -155,19 +157,6 @@ pub(crate) fn check_parts(engine: &Directory) -> Result<()> {
     }
 }
 
-/// Removes what keeps sled from opening after a crash, while sled is not running.
-///
-/// sled takes a snapshot that it was writing for a finished one. The one before is still there,
-/// since it is removed last.
-pub(crate) fn remove_unfinished(engine: &Directory) -> Result<()> {
-    for name in names_of_files(engine)? {
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            engine.remove_file(&name).map_err(|source| io("open", &engine.join(&name), source))?;
-        }
-    }
-    Ok(())
-}
-
 /// The names of the files in a directory, those apart that no store gives.
 pub(crate) fn names_of_files(directory: &Directory) -> Result<Vec<String>> {
     let failed = |source: io::Error| io("open", directory.path(), source);
@@ -183,7 +172,8 @@ pub(crate) fn names_of_files(directory: &Directory) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn create_subdirectory(directory: &Directory, name: &'static str) -> Result<()> {
+/// Creates a directory, unless it is there already.
+pub(crate) fn create_subdirectory(directory: &Directory, name: &'static str) -> Result<()> {
     match directory.create_subdirectory(name) {
         Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
             let found = directory.subdirectory(name);

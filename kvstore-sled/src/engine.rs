@@ -41,14 +41,7 @@ pub(crate) struct Engine {
 impl Engine {
     /// Starts sled in a directory that holds its files, or new and empty ones.
     pub(crate) fn start(directory: Directory, cache_bytes: u64) -> Result<Self> {
-        wait_until_free(&directory)?;
-        let path = SledPath::of(&directory)?;
-        // Without a thread that flushes now and then: every commit does.
-        let config = sled::Config::new()
-            .path(&path.path)
-            .cache_capacity(cache_bytes.max(MIN_CACHE))
-            .flush_every_ms(None)
-            .segment_size(SEGMENT as usize);
+        let (config, path) = config(&directory, cache_bytes)?;
         let db = guarded("open", || config.open().map_err(|source| engine("open", source)))?;
         Ok(Self { db: Some(db), path: Some(path), directory })
     }
@@ -68,6 +61,47 @@ impl Engine {
     /// [`LogFiles::sync`]: crate::flush::LogFiles::sync
     pub(crate) fn flush(&self) -> sled::Result<usize> {
         self.tree().flush()
+    }
+}
+
+fn config(directory: &Directory, cache_bytes: u64) -> Result<(sled::Config, SledPath)> {
+    wait_until_free(directory)?;
+    let path = SledPath::of(directory)?;
+    // Without a thread that flushes now and then: every commit does.
+    let config = sled::Config::new()
+        .path(&path.path)
+        .cache_capacity(cache_bytes.max(MIN_CACHE))
+        .flush_every_ms(None)
+        .segment_size(SEGMENT as usize);
+    Ok((config, path))
+}
+
+/// Runs sled's recovery in a directory where it cannot go on behind its snapshot.
+pub(crate) fn recover_up_to_snapshot(directory: Directory) -> Result<()> {
+    let (config, path) = config(&directory, MIN_CACHE)?;
+    let stopped = guarded("open", || match config.open() {
+        Err(sled::Error::Io(source)) if is_barrier(&source) => Ok(()),
+        Err(source) => Err(engine("open", source)),
+        // An empty log has nothing to recover.
+        Ok(db) => {
+            drop(Engine { db: Some(db), path: None, directory: directory.try_clone()? });
+            Ok(())
+        }
+    });
+    if let Err(error) = wait_until_free(&directory) {
+        // Threads of sled may still use it.
+        std::mem::forget(path);
+        return Err(error);
+    }
+    stopped
+}
+
+/// What a system says to whoever removes a directory as if it were a file.
+fn is_barrier(error: &std::io::Error) -> bool {
+    match error.kind() {
+        std::io::ErrorKind::IsADirectory => true,
+        std::io::ErrorKind::PermissionDenied => cfg!(not(target_os = "linux")),
+        _ => false,
     }
 }
 
@@ -131,7 +165,7 @@ pub(crate) fn guarded<T>(operation: &'static str, call: impl FnOnce() -> Result<
 ///
 /// sled's threads hand it back some time after the database was dropped. Our own lock file is held
 /// meanwhile, so whoever keeps it for longer is a program that uses sled without it.
-fn wait_until_free(directory: &Directory) -> Result<()> {
+pub(crate) fn wait_until_free(directory: &Directory) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let data = directory.join("db");
     let file = match directory.open_file("db") {

@@ -8,6 +8,8 @@ mod error;
 mod flush;
 mod large;
 mod options;
+mod recovery;
+mod segments;
 mod view;
 mod writer;
 
