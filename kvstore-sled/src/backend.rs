@@ -1,6 +1,6 @@
 //! The engine's facts behind the [`Backend`] trait.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,15 @@ use kvstore_core::{
 use crate::SledOptions;
 use crate::directory::{StoreDirectory, check_parts};
 use crate::encoding::{
-    Content, FORMAT, LARGE, Large, Stored, VALUES, check_format, order_prefix, parse_key,
-    parse_number, parse_order_key, parse_value_key, value_key,
+    Content, FORMAT, Large, Stored, VALUES, check_format, order_prefix, parse_key, parse_order_key,
+    parse_value_key, value_key,
 };
-use crate::engine::{Engine, guarded};
+use crate::engine::{Engine, SEGMENT, guarded};
 use crate::error::{damaged, named};
-use crate::flush::sync_tree;
+use crate::flush::{LogFiles, sync_tree};
 use crate::large;
 use crate::recovery::recover;
+use crate::stamp;
 use crate::view::View;
 use crate::writer::{Writer, closed, finish_intent};
 
@@ -69,13 +70,19 @@ impl SledBackend {
         recover(directory.root(), &files)?;
         let engine = Engine::start(files, options.cache_bytes)?;
         let view = View { engine, before: BTreeMap::new() };
-        guarded("open", || {
+        let writer = guarded("open", || {
             check_format(view.get(FORMAT)?.as_deref())?;
+            let stamp = stamp::check(&view.engine, &values)?;
+            large::check(&values, &view)?;
+            let mut files = LogFiles::open(view.engine.directory())?;
+            // What is written here is short, but may begin a segment.
+            files.check_room("open", SEGMENT)?;
             finish_intent(&view)?;
             directory.settle()?;
-            large::clean(&values, &large_numbers(&view)?)
+            stamp::renew(&view.engine, &values, &mut files, stamp)?;
+            large::clean(&values, &view)?;
+            Writer::open(&view, files, values.try_clone().map_err(named)?, lock)
         })?;
-        let writer = Writer::open(&view, values.try_clone().map_err(named)?, lock)?;
         Ok(Self {
             path: directory.root().path().to_owned(),
             values,
@@ -142,10 +149,6 @@ impl SledBackend {
             })
             .collect()
     }
-}
-
-fn large_numbers(view: &View) -> Result<HashSet<u64>> {
-    view.scan(LARGE, LARGE).map(|found| parse_number(&found?.0[LARGE.len()..])).collect()
 }
 
 /// Says which store an error of opening is about, where its message does not.

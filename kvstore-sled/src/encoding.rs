@@ -5,7 +5,8 @@
 //! | `f` | the format's name |
 //! | `c` | a number above all creation numbers that were given out |
 //! | `i` | the key of the only creation number that a crash may have left without its entry |
-//! | `l`, large value's number | nothing |
+//! | `s` | the stamp, or the current one and the next; see [`stamp`](crate::stamp) |
+//! | `l`, large value's number | its length, or nothing if an older version wrote it |
 //! | `o`, namespace, creation number with all bits turned over | the entry's key |
 //! | `v`, namespace, entry's key | creation number, then the value or where it is |
 //!
@@ -20,6 +21,7 @@ pub(crate) const FORMAT: &[u8] = b"f";
 pub(crate) const FORMAT_NAME: &[u8] = b"kvstore-sled 1";
 pub(crate) const CREATED_BELOW: &[u8] = b"c";
 pub(crate) const INTENT: &[u8] = b"i";
+pub(crate) const STAMPS: &[u8] = b"s";
 pub(crate) const LARGE: &[u8] = b"l";
 pub(crate) const VALUES: &[u8] = b"v";
 
@@ -42,6 +44,11 @@ pub(crate) fn order_key(id: &EntryId, created: u64) -> Vec<u8> {
 
 pub(crate) fn large_key(number: u64) -> Vec<u8> {
     [LARGE, &number.to_be_bytes()].concat()
+}
+
+/// The number at the end of a key that [`large_key`] made.
+pub(crate) fn large_number(key: &[u8]) -> Result<u64> {
+    parse_number(key.get(LARGE.len()..).unwrap_or_default())
 }
 
 fn with_names(kind: u8, primary: &str, secondary: &str) -> Vec<u8> {

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 use kvstore_core::local::{self, Directory, NodeKind};
 use kvstore_core::{ErrorKind, Result};
 
-use crate::engine::SEGMENT;
 use crate::error::{error, io, named};
 
 /// Closes a directory to others and flushes it: files, directories, and names.
@@ -93,23 +92,18 @@ impl LogFiles {
         self.data.sync_data().map_err(in_doubt)
     }
 
-    /// Fails while nothing has happened yet if the disk has no room for a commit of so many bytes:
-    /// sled stops for good when its log cannot grow. Who takes the room in between, or a quota, is
-    /// not seen.
-    ///
-    /// A leaf of up to 17 entries is written anew with every tenth change of it, and so are leaves
-    /// that are split; the log goes on in whole segments.
-    pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
-        let failed = |source| io("commit", &self.data_path, source);
-        let needed = 2 * SEGMENT + (4 * bytes).next_multiple_of(SEGMENT);
-        let free = free_bytes(&self.data).map_err(failed)?;
+    /// Fails while nothing has happened yet if the disk has less room than sled may need: it stops
+    /// for good when its log cannot grow. Who takes the room in between, or a quota, is not seen.
+    pub(crate) fn check_room(&self, operation: &'static str, needed: u64) -> Result<()> {
+        let free =
+            free_bytes(&self.data).map_err(|source| io(operation, &self.data_path, source))?;
         if free < needed {
             let message = format!(
                 "{}: sled may need {needed} bytes for this, and {free} are free; make room on the \
                  disk and try again",
                 self.data_path.display()
             );
-            return Err(error(ErrorKind::StorageFull, "commit", message));
+            return Err(error(ErrorKind::StorageFull, operation, message));
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Values in files of their own, which are whole and flushed before the tree names them.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -8,8 +7,9 @@ use kvstore_core::local::{Directory, flush_error};
 use kvstore_core::{Result, log};
 
 use crate::directory::names_of_files;
-use crate::encoding::Large;
+use crate::encoding::{LARGE, Large, large_key, large_number, parse_number};
 use crate::error::{damaged, io, missing, named};
+use crate::view::View;
 
 /// Writes and flushes the file of a value; its name is durable after a flush of the directory.
 pub(crate) fn write(directory: &Directory, number: u64, value: &[u8]) -> Result<Large> {
@@ -58,11 +58,31 @@ pub(crate) fn remove(directory: &Directory, numbers: impl IntoIterator<Item = u6
     }
 }
 
-/// Removes what a crash left: every file whose number is not among the `named`.
-pub(crate) fn clean(directory: &Directory, named: &HashSet<u64>) -> Result<()> {
+/// Fails unless every file that the tree names is there, with its length; its checksum is checked
+/// when it is read.
+pub(crate) fn check(directory: &Directory, view: &View) -> Result<()> {
+    view.scan(LARGE, LARGE).try_for_each(|found| {
+        let (key, len) = found?;
+        let name = large_number(&key)?.to_string();
+        let path = directory.join(&name);
+        let metadata = directory.metadata(&name).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => missing(&path),
+            _ => io("open", &path, source),
+        })?;
+        // An older version did not write the length.
+        let expected = if len.is_empty() { metadata.len() } else { parse_number(&len)? };
+        if !metadata.is_file() || metadata.len() != expected {
+            return Err(damaged(&path.display().to_string()));
+        }
+        Ok(())
+    })
+}
+
+/// Removes what a crash left: every file of a value that the tree does not name.
+pub(crate) fn clean(directory: &Directory, view: &View) -> Result<()> {
     for name in names_of_files(directory)? {
         if let Some(number) = number(&name)
-            && !named.contains(&number)
+            && view.get(&large_key(number))?.is_none()
         {
             remove(directory, [number]);
         }

@@ -10,6 +10,7 @@ mod large;
 mod options;
 mod recovery;
 mod segments;
+mod stamp;
 mod view;
 mod writer;
 

@@ -187,6 +187,7 @@ mod tests {
         let engine = root.subdirectory("engine").unwrap();
         let old = snapshots(&engine).unwrap().pop().unwrap();
         let conf = fs::read(engine.join("conf")).unwrap();
+        let stamp = fs::read(path.join("values/stamp")).unwrap();
         let kept = fs::read(engine.join(&old)).unwrap();
         recover(&root, &engine).unwrap();
         let new = snapshots(&engine).unwrap().pop().unwrap();
@@ -199,6 +200,7 @@ mod tests {
             fs::create_dir_all(path.join("engine/blobs")).unwrap();
             fs::write(engine.join("db"), &recovered).unwrap();
             fs::write(engine.join("conf"), &conf).unwrap();
+            fs::write(path.join("values/stamp"), &stamp).unwrap();
             with_old.then(|| fs::write(engine.join(&old), &kept).unwrap());
             with_new.then(|| fs::write(engine.join(&new), &written).unwrap());
             let store = open(&path);

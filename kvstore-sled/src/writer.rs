@@ -11,7 +11,7 @@ use crate::encoding::{
     CREATED_BELOW, Content, INTENT, Stored, large_key, order_key, parse_number, parse_order,
     parse_order_key, value_key,
 };
-use crate::engine::{Change, MAX_INLINE, apply_in_order, apply_together, guarded, read};
+use crate::engine::{Change, MAX_INLINE, SEGMENT, apply_in_order, apply_together, guarded, read};
 use crate::error::{self, error, named};
 use crate::flush::LogFiles;
 use crate::large;
@@ -48,16 +48,15 @@ struct Plan {
 
 impl Writer {
     /// Takes up where the last owner stopped.
-    pub(crate) fn open(view: &View, values: Directory, lock: OwnerLock) -> Result<Self> {
+    pub(crate) fn open(
+        view: &View,
+        files: LogFiles,
+        values: Directory,
+        lock: OwnerLock,
+    ) -> Result<Self> {
         let below = view.get(CREATED_BELOW)?;
         let below = below.map_or(Ok(1), |found| parse_number(&found))?;
-        Ok(Self {
-            files: LogFiles::open(view.engine.directory())?,
-            values,
-            next: below,
-            below,
-            _lock: lock,
-        })
+        Ok(Self { files, values, next: below, below, _lock: lock })
     }
 
     pub(crate) fn commit(
@@ -100,7 +99,11 @@ impl Writer {
         let len = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
             key.len() + value.as_ref().map_or(0, Vec::len) + 64
         };
-        self.files.check_room(plan.changes.iter().map(len).sum::<usize>() as u64)?;
+        let bytes = plan.changes.iter().map(len).sum::<usize>() as u64;
+        // A leaf of up to 17 entries is written anew with every tenth change of it, and so are
+        // leaves that are split; the log goes on in whole segments.
+        let needed = 2 * SEGMENT + (4 * bytes).next_multiple_of(SEGMENT);
+        self.files.check_room("commit", needed)?;
         if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
             view.before = std::mem::take(&mut plan.before);
         }
@@ -167,7 +170,8 @@ impl Writer {
         }
         let number = self.take(plan);
         plan.written.push(number);
-        plan.changes.insert(large_key(number), Some(Vec::new()));
+        let len = value.len() as u64;
+        plan.changes.insert(large_key(number), Some(len.to_be_bytes().to_vec()));
         large::write(&self.values, number, value).map(Content::Large)
     }
 
