@@ -62,6 +62,7 @@ impl SledBackend {
 
     fn start(directory: &StoreDirectory, options: &SledOptions, lock: OwnerLock) -> Result<Self> {
         directory.create(options.cache_bytes)?;
+        directory.report_foreign_files()?;
         let values = directory.values()?;
         let files = directory.engine()?;
         // Before sled's recovery acts on it: what a killed process wrote may be in memory alone.

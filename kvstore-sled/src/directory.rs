@@ -1,9 +1,10 @@
 //! The store's directory: what lies in it, and how a store is created there.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind::NotFound};
 
 use kvstore_core::local::{Directory, NodeKind, OwnerLock};
-use kvstore_core::{ErrorKind, Result};
+use kvstore_core::{ErrorKind, Result, log};
 
 use crate::SledOptions;
 use crate::encoding::{FORMAT, FORMAT_NAME};
@@ -71,21 +72,59 @@ impl StoreDirectory {
         self.0.has(ENGINE).map_err(|source| io("open", &self.0.join(ENGINE), source))
     }
 
-    /// Without a store in it, a directory with something else is another program's.
+    /// Without a store in it, a directory with something else is another program's, and values
+    /// without the rest are what is left of a store.
     fn refuse_foreign_files(&self) -> Result<()> {
-        let ours = [LOCK, ENGINE, CREATING, VALUES, RECOVERING];
-        let failed = |source| io("open", self.0.path(), source);
-        for node in self.0.nodes().map_err(failed)? {
-            let name = node.map_err(failed)?.name;
-            if !name.to_str().is_some_and(|name| ours.contains(&name)) {
+        if let Some(name) = self.foreign_names()?.into_iter().find(|name| !is_of_the_system(name)) {
+            let message = format!(
+                "{} is not of a store of this kind; name a directory of its own",
+                self.0.join(name).display()
+            );
+            return Err(error(ErrorKind::Unsupported, "open", message));
+        }
+        let values = self.0.join(VALUES);
+        let failed = |source| io("open", &values, source);
+        match self.0.subdirectory(VALUES) {
+            Err(source) if source.kind() == NotFound => Ok(()),
+            Err(source) => Err(failed(source)),
+            Ok(directory) if directory.nodes().map_err(failed)?.next().is_none() => Ok(()),
+            Ok(_) => {
                 let message = format!(
-                    "{} is not of a store of this kind; name a directory of its own",
-                    self.0.join(name).display()
+                    "{} holds values, but {} is missing; put both back from one copy",
+                    values.display(),
+                    self.0.join(ENGINE).display()
                 );
-                return Err(error(ErrorKind::Unsupported, "open", message));
+                Err(error(ErrorKind::Corrupted, "open", message))
             }
         }
+    }
+
+    /// Says once what else lies here. It is left alone.
+    pub(crate) fn report_foreign_files(&self) -> Result<()> {
+        let names = self.foreign_names()?;
+        if !names.is_empty() {
+            let (directory, shown) = (self.0.path().display(), &names[..names.len().min(5)]);
+            log(|| {
+                tracing::warn!(
+                    %directory, count = names.len(), ?shown,
+                    "files that are not of the store are left alone"
+                );
+            });
+        }
         Ok(())
+    }
+
+    fn foreign_names(&self) -> Result<Vec<OsString>> {
+        let ours = [LOCK, ENGINE, CREATING, VALUES, RECOVERING];
+        let failed = |source| io("open", self.0.path(), source);
+        let mut names = Vec::new();
+        for node in self.0.nodes().map_err(failed)? {
+            let name = node.map_err(failed)?.name;
+            if !ours.iter().any(|ours| name == **ours) {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     /// Creates a store if there is none.
@@ -105,10 +144,13 @@ impl StoreDirectory {
                 .rename(CREATING, ENGINE)
                 .map_err(|source| io("create", &self.0.join(ENGINE), source))
         });
-        if made.is_err() {
+        if let Err(error) = made {
             self.remove_half_made()?;
+            return Err(error);
         }
-        made
+        let directory = self.0.path().display();
+        log(|| tracing::info!(%directory, "created a new store"));
+        Ok(())
     }
 
     fn remove_half_made(&self) -> Result<()> {
@@ -139,6 +181,13 @@ impl StoreDirectory {
         self.values()?.sync().map_err(named)?;
         self.0.sync().map_err(named)
     }
+}
+
+/// Whether the system or a desktop puts such a file into every directory or volume. A file of a
+/// store of another kind is not one.
+fn is_of_the_system(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name == "lost+found" || (name.starts_with('.') && !name.starts_with(".kvstore"))
 }
 
 /// Fails unless sled's files are there: it would make new ones for those that are missing.

@@ -84,8 +84,12 @@ fn parts_that_are_links_or_pipes_are_refused() {
     let opened = open(&store);
     opened.put_blocking(&id(1), value(1)).unwrap();
     opened.close_blocking().unwrap();
+    let large = fs::read_dir(store.join("values")).unwrap().find(is_value).unwrap().unwrap();
+    let large = format!("values/{}", large.file_name().to_str().unwrap());
     let elsewhere = parent.path().join("elsewhere");
-    for part in ["engine", "engine/db", "engine/conf", "engine/blobs", "values"] {
+    for part in
+        ["engine", "engine/db", "engine/conf", "engine/blobs", "values", "values/stamp", &large]
+    {
         let path = store.join(part);
         fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
@@ -100,4 +104,60 @@ fn parts_that_are_links_or_pipes_are_refused() {
         fs::rename(&elsewhere, &path).unwrap();
     }
     assert!(open(&store).get_blocking(&id(1)).unwrap() == Some(value(1)));
+}
+
+/// What is not exactly ours is neither removed nor taken for a reason to refuse a store.
+#[test]
+fn files_of_others_are_left_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    // A volume of its own.
+    let store = parent.path().join("store");
+    fs::create_dir_all(store.join("lost+found")).unwrap();
+    fs::write(store.join(".DS_Store"), "a desktop's").unwrap();
+    let opened = open(&store);
+    (0..4).for_each(|at| opened.put_blocking(&id(at), value(at)).unwrap());
+    opened.close_blocking().unwrap();
+    let others = [
+        "logs",
+        "engine.creating.old",
+        ".kvstore-journal",
+        "values/007",
+        "values/+7",
+        "values/7.tmp",
+        "values/thesis",
+        "engine/thesis",
+        "engine/blobs/thesis",
+    ];
+    others.iter().for_each(|name| fs::write(store.join(name), "a thesis").unwrap());
+    for _ in 0..2 {
+        let opened = open(&store);
+        (0..4).for_each(|at| assert!(opened.get_blocking(&id(at)).unwrap() == Some(value(at))));
+        opened.close_blocking().unwrap();
+    }
+    for name in others {
+        assert_eq!(fs::read_to_string(store.join(name)).unwrap(), "a thesis", "{name}");
+    }
+}
+
+/// A new store is not made among what another program keeps, nor over what is left of a store.
+#[test]
+fn no_store_is_created_among_the_files_of_others() {
+    let parent = tempfile::tempdir().unwrap();
+    for (at, name) in ["logs", "manager", ".kvstore-journal"].iter().enumerate() {
+        let path = parent.path().join(at.to_string());
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(name), "something").unwrap();
+        let error = refused(&SledOptions::new(&path));
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+    }
+    let path = parent.path().join("store");
+    let opened = open(&path);
+    opened.put_blocking(&id(1), value(1)).unwrap();
+    opened.close_blocking().unwrap();
+    fs::rename(path.join("engine"), parent.path().join("engine")).unwrap();
+    let error = refused(&SledOptions::new(&path));
+    assert_eq!(error.kind(), ErrorKind::Corrupted, "{error}");
+    fs::rename(parent.path().join("engine"), path.join("engine")).unwrap();
+    assert!(open(&path).get_blocking(&id(1)).unwrap() == Some(value(1)));
 }
