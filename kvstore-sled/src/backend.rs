@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock};
 
@@ -14,14 +13,12 @@ use kvstore_core::{
 
 use crate::SledOptions;
 use crate::directory::{StoreDirectory, check_parts};
-use crate::encoding::{
-    Content, FORMAT, Large, Stored, VALUES, check_format, order_prefix, parse_key, parse_order_key,
-    parse_value_key, value_key,
-};
+use crate::encoding::{FORMAT, check_format};
 use crate::engine::{Engine, SEGMENT, guarded};
-use crate::error::{damaged, named};
+use crate::error::named;
 use crate::flush::{LogFiles, sync_tree};
 use crate::large;
+use crate::reader::Reader;
 use crate::recovery::recover;
 use crate::stamp;
 use crate::view::View;
@@ -98,57 +95,8 @@ impl SledBackend {
         &self.path
     }
 
-    /// Reads from one state of the store: no commit comes or goes meanwhile.
-    fn read<T>(&self, operation: &'static str, read: impl FnOnce(&View) -> Result<T>) -> Result<T> {
-        let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        let view = view.as_ref().ok_or_else(|| closed(operation))?;
-        guarded(operation, || read(view))
-    }
-
-    fn read_large(&self, file: File, large: Large) -> Result<Vec<u8>> {
-        large::read(file, &self.values, large)
-    }
-
-    fn value(&self, stored: &[u8]) -> Result<Vec<u8>> {
-        match Stored::parse(stored)?.content {
-            Content::Inline(value) => Ok(value.to_vec()),
-            Content::Large(large) => self.read_large(large::open(&self.values, large)?, large),
-        }
-    }
-
-    fn page_of(
-        &self,
-        view: &View,
-        namespace: &Namespace,
-        after: Option<&Position>,
-        limit: usize,
-        values: bool,
-    ) -> Result<Vec<PageEntry>> {
-        let prefix = order_prefix(namespace);
-        let mut start = prefix.clone();
-        if let Some(after) = after {
-            start.extend_from_slice(&(!after.created).to_be_bytes());
-        }
-        let entries = view.scan(&start, &prefix).map(|found| {
-            let (order, key) = found?;
-            Ok(Position { created: parse_order_key(&order)?, key: parse_key(&key)? })
-        });
-        // Numbers are unique, so only the position itself is skipped.
-        let entries = entries.filter(|position| {
-            let later = |found: &Position| after.is_none_or(|after| found.created < after.created);
-            position.as_ref().map_or(true, later)
-        });
-        entries
-            .take(limit)
-            .map(|position| {
-                let position = position?;
-                let value = values.then(|| {
-                    let stored = view.get(&value_key(&namespace.entry(&position.key)))?;
-                    self.value(&stored.ok_or_else(|| damaged("the creation order"))?)
-                });
-                Ok(PageEntry { position, value: value.transpose()? })
-            })
-            .collect()
+    fn reader(&self) -> Reader<'_> {
+        Reader { view: &self.view, values: &self.values }
     }
 }
 
@@ -179,23 +127,12 @@ impl Backend for SledBackend {
     }
 
     async fn get(&self, id: &EntryId) -> Result<Option<Vec<u8>>> {
-        let key = value_key(id);
-        let found = self.read("get", |view| {
-            let Some(stored) = view.get(&key)? else { return Ok(None) };
-            // The file is opened while no commit can remove it, and read when one may.
-            let large = Stored::parse(&stored)?.large();
-            let file = large.map(|large| large::open(&self.values, large)).transpose()?;
-            Ok(Some((stored, large.zip(file))))
-        })?;
-        found
-            .map(|(stored, file)| match file {
-                Some((large, file)) => self.read_large(file, large),
-                None => self.value(&stored),
-            })
-            .transpose()
-            .map_err(|error| error.with_entry(id))
+        self.reader().get(id).map_err(|error| error.with_entry(id))
     }
 
+    /// Up to 64 entries come from one state of the store, or 4,096 without their values; between
+    /// them commits may come and go. Entries that were there throughout are shown exactly once
+    /// (contract L3, L6).
     async fn page(
         &self,
         namespace: &Namespace,
@@ -203,20 +140,13 @@ impl Backend for SledBackend {
         limit: usize,
         values: bool,
     ) -> Result<Vec<PageEntry>> {
-        self.read("page", |view| self.page_of(view, namespace, after, limit, values))
+        self.reader().page(namespace, after, limit, values)
     }
 
+    /// Up to 4,096 entries come from one state of the store. Entries that were there throughout are
+    /// shown exactly once (contract L3, L11).
     async fn list_all(&self) -> Result<Vec<EntryInfo>> {
-        self.read("list all", |view| {
-            view.scan(VALUES, VALUES)
-                .map(|found| {
-                    let (key, value) = found?;
-                    let stored = Stored::parse(&value)?;
-                    let (value_len, created) = (stored.len(), stored.created);
-                    Ok(EntryInfo { id: parse_value_key(&key)?, value_len, created })
-                })
-                .collect()
-        })
+        self.reader().list_all()
     }
 
     async fn close(&self) -> Result<()> {

@@ -8,6 +8,7 @@ mod error;
 mod flush;
 mod large;
 mod options;
+mod reader;
 mod recovery;
 mod segments;
 mod stamp;
