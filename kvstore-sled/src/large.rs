@@ -1,5 +1,6 @@
 //! Values in files of their own, which are whole and flushed before the tree names them.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 
@@ -44,18 +45,63 @@ pub(crate) fn read(mut file: File, directory: &Directory, large: Large) -> Resul
     Ok(value)
 }
 
-/// Removes files that no entry names any more, or that none came to name. If that fails they take
-/// room until the store is opened again.
-pub(crate) fn remove(directory: &Directory, numbers: impl IntoIterator<Item = u64>) {
-    for number in numbers {
-        let name = number.to_string();
-        if let Err(error) = directory.remove_file(&name) {
-            let path = directory.join(name);
-            log(
-                || tracing::warn!(%error, path = %path.display(), "a file that is not needed stays"),
-            );
+/// Files of values that no entry names any more and that could not be removed.
+///
+/// They are tried again at later commits, after pauses that grow, and at every opening.
+#[derive(Default)]
+pub(crate) struct Superseded {
+    numbers: VecDeque<u64>,
+    /// How many commits are to pass until the next try, and how many passed between the last two.
+    wait: u32,
+    pause: u32,
+}
+
+impl Superseded {
+    /// Those beyond are left for the next opening.
+    const MOST: usize = 1 << 16;
+    const AT_ONCE: usize = 64;
+    const LONGEST_PAUSE: u32 = 1024;
+
+    /// Removes the files of these values, and those of earlier ones if it is time.
+    pub(crate) fn remove(&mut self, directory: &Directory, numbers: impl IntoIterator<Item = u64>) {
+        match self.wait.checked_sub(1) {
+            Some(wait) => self.wait = wait,
+            None => self.retry(directory),
+        }
+        for number in numbers {
+            if !remove_or_report(directory, number) && self.numbers.len() < Self::MOST {
+                self.numbers.push_back(number);
+            }
         }
     }
+
+    /// Tries some of the earlier ones again.
+    pub(crate) fn retry(&mut self, directory: &Directory) {
+        let mut failed = false;
+        for _ in 0..self.numbers.len().min(Self::AT_ONCE) {
+            let Some(number) = self.numbers.pop_front() else { break };
+            if remove(directory, number).is_err() {
+                failed = true;
+                self.numbers.push_back(number);
+            }
+        }
+        self.pause = if failed { (2 * self.pause).clamp(1, Self::LONGEST_PAUSE) } else { 0 };
+        self.wait = self.pause;
+    }
+}
+
+fn remove(directory: &Directory, number: u64) -> io::Result<()> {
+    directory.remove_file(number.to_string())
+}
+
+/// Removes the file of a value that no entry names, and says whether it is gone.
+fn remove_or_report(directory: &Directory, number: u64) -> bool {
+    let removed = remove(directory, number);
+    if let Err(error) = &removed {
+        let path = directory.join(number.to_string());
+        log(|| tracing::warn!(%error, path = %path.display(), "a file that is not needed stays"));
+    }
+    removed.is_ok()
 }
 
 /// Fails unless every file that the tree names is there, with its length; its checksum is checked
@@ -84,7 +130,7 @@ pub(crate) fn clean(directory: &Directory, view: &View) -> Result<()> {
         if let Some(number) = number(&name)
             && view.get(&large_key(number))?.is_none()
         {
-            remove(directory, [number]);
+            remove_or_report(directory, number);
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use crate::encoding::{
 use crate::engine::{Change, MAX_INLINE, SEGMENT, apply_in_order, apply_together, guarded, read};
 use crate::error::{self, error, named};
 use crate::flush::LogFiles;
-use crate::large;
+use crate::large::{self, Superseded};
 use crate::view::View;
 
 /// How many creation numbers are set aside at a time.
@@ -24,6 +24,7 @@ const NUMBERS: u64 = 1 << 20;
 pub(crate) struct Writer {
     files: LogFiles,
     values: Directory,
+    superseded: Superseded,
     /// The next number for a new entry or a large value.
     next: u64,
     /// Where the numbers that were set aside end. A new owner begins there, above every number that
@@ -56,7 +57,8 @@ impl Writer {
     ) -> Result<Self> {
         let below = view.get(CREATED_BELOW)?;
         let below = below.map_or(Ok(1), |found| parse_number(&found))?;
-        Ok(Self { files, values, next: below, below, _lock: lock })
+        let superseded = Superseded::default();
+        Ok(Self { files, values, superseded, next: below, below, _lock: lock })
     }
 
     pub(crate) fn commit(
@@ -67,7 +69,7 @@ impl Writer {
         let mut plan = Plan::default();
         let prepared = self.prepare(view, mutations, &mut plan);
         if prepared.is_err() || plan.changes.is_empty() {
-            large::remove(&self.values, plan.written);
+            self.superseded.remove(&self.values, plan.written);
             return prepared;
         }
         let Plan { changes, pair, unneeded, .. } = plan;
@@ -75,7 +77,7 @@ impl Writer {
         if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
             view.before.clear();
         }
-        large::remove(&self.values, unneeded);
+        self.superseded.remove(&self.values, unneeded);
         Ok(())
     }
 
@@ -103,7 +105,10 @@ impl Writer {
         // A leaf of up to 17 entries is written anew with every tenth change of it, and so are
         // leaves that are split; the log goes on in whole segments.
         let needed = 2 * SEGMENT + (4 * bytes).next_multiple_of(SEGMENT);
-        self.files.check_room("commit", needed)?;
+        self.files.check_room("commit", needed).or_else(|_| {
+            self.superseded.retry(&self.values);
+            self.files.check_room("commit", needed)
+        })?;
         if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
             view.before = std::mem::take(&mut plan.before);
         }

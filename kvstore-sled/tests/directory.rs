@@ -161,3 +161,23 @@ fn no_store_is_created_among_the_files_of_others() {
     fs::rename(parent.path().join("engine"), path.join("engine")).unwrap();
     assert!(open(&path).get_blocking(&id(1)).unwrap() == Some(value(1)));
 }
+
+/// G2: the file of a value that is superseded goes while the store is open, also if it could not be
+/// removed at first.
+#[test]
+fn a_file_that_could_not_be_removed_is_tried_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("store");
+    let store = open(&path);
+    store.put_blocking(&id(1), value(1)).unwrap();
+    let file = fs::read_dir(path.join("values")).unwrap().find(is_value).unwrap().unwrap().path();
+    fs::remove_file(&file).unwrap();
+    // It cannot be removed like a file.
+    fs::create_dir(&file).unwrap();
+    (0..20).for_each(|_| store.put_blocking(&id(1), value(2)).unwrap());
+    assert!(file.exists());
+    fs::remove_dir(&file).unwrap();
+    fs::write(&file, value(1)).unwrap();
+    (0..64).for_each(|_| store.put_blocking(&id(1), value(2)).unwrap());
+    assert!(!file.exists());
+}

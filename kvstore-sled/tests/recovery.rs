@@ -68,7 +68,7 @@ fn a_snapshot_that_is_missing_is_not_passed_over() {
     let aside = parent.path().join("aside");
     fs::rename(&snapshot, &aside).unwrap();
     let log = fs::read(path.join("engine/db")).unwrap();
-    let error = try_open(&path).err().expect("it is refused");
+    let error = try_open(&path).map(drop).expect_err("it is refused");
     assert_eq!(error.kind(), ErrorKind::Corrupted, "{error}");
     assert!(error.message().contains("snap.* (missing)"), "{error}");
     assert!(fs::read(path.join("engine/db")).unwrap() == log, "it was changed");
@@ -119,7 +119,7 @@ fn a_file_that_sled_would_take_for_its_newest_snapshot_is_refused() {
     open(&path).close_blocking().unwrap();
     let stray = path.join("engine/snap.copy");
     fs::write(&stray, "something").unwrap();
-    let error = try_open(&path).err().expect("it is refused");
+    let error = try_open(&path).map(drop).expect_err("it is refused");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.message().contains("snap.copy") && stray.exists(), "{error}");
     fs::remove_file(&stray).unwrap();
