@@ -70,6 +70,7 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Corrupted => KEEP_COPY,
         ErrorKind::StorageFull => "make room on the disk and try again",
         ErrorKind::PermissionDenied => "make the directory writable for this user",
+        ErrorKind::Unavailable => "raise the process's limits, or try again",
         ErrorKind::InDoubt => CHECK_DISK,
         _ => return None,
     })
@@ -116,6 +117,33 @@ mod tests {
             (sled::Error::Unsupported(String::new()), ErrorKind::Unsupported),
         ] {
             assert_eq!(engine("get", source).kind(), kind);
+        }
+    }
+
+    /// R2: absence is none of them, also at open: the store's files were looked for before.
+    #[cfg(unix)]
+    #[test]
+    fn what_the_system_says_keeps_its_kind() {
+        let edquot = if cfg!(target_os = "macos") { 69 } else { 122 };
+        // ENOSPC, EDQUOT, ENOMEM, EMFILE, ENFILE, EACCES, EROFS, EIO, ENOENT.
+        for (code, kind) in [
+            (28, ErrorKind::StorageFull),
+            (edquot, ErrorKind::StorageFull),
+            (12, ErrorKind::Unavailable),
+            (24, ErrorKind::Unavailable),
+            (23, ErrorKind::Unavailable),
+            (13, ErrorKind::PermissionDenied),
+            (30, ErrorKind::PermissionDenied),
+            (5, ErrorKind::Io),
+            (2, ErrorKind::Io),
+        ] {
+            for operation in ["open", "get"] {
+                let source = || std::io::Error::from_raw_os_error(code);
+                let error = engine(operation, sled::Error::Io(source()));
+                assert_eq!(error.kind(), kind, "{code}: {error}");
+            }
+            let source = std::io::Error::from_raw_os_error(code);
+            assert_eq!(commit(sled::Error::Io(source)).kind(), ErrorKind::InDoubt);
         }
     }
 
