@@ -68,10 +68,10 @@ impl LogFiles {
     pub(crate) fn open(engine: &Directory) -> Result<Self> {
         let (data_path, blobs_path) = (engine.join("db"), engine.join("blobs"));
         let data = engine.open_file_to_write("db");
-        let data = data.map_err(|source| io("open", &data_path, source))?;
+        let data = data.map_err(|source| io("recover", &data_path, source))?;
         let blobs = engine.subdirectory("blobs");
-        let blobs = blobs.map_err(|source| io("open", &blobs_path, source))?;
-        let blobs_changed = changed(&blobs).map_err(|source| io("open", &blobs_path, source))?;
+        let blobs = blobs.map_err(|source| io("recover", &blobs_path, source))?;
+        let blobs_changed = changed(&blobs).map_err(|source| io("recover", &blobs_path, source))?;
         Ok(Self { data, data_path, blobs, blobs_changed })
     }
 

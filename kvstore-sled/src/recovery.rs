@@ -50,7 +50,9 @@ fn snapshots(engine: &Directory) -> Result<Vec<String>> {
             && lsn(unfinished).is_some()
         {
             // sled would take it for a finished one. The one before it is there.
-            engine.remove_file(&name).map_err(|source| io("open", &engine.join(&name), source))?;
+            engine
+                .remove_file(&name)
+                .map_err(|source| io("recover", &engine.join(&name), source))?;
         } else if lsn(number).is_some() {
             names.push(name);
         } else {
@@ -73,7 +75,7 @@ fn lsn(number: &str) -> Option<u64> {
 /// Fails if sled would lose the end of the log.
 fn check(engine: &Directory, snapshot: Option<&String>) -> Result<()> {
     let path = engine.join("db");
-    let failed = |source| io("open", &path, source);
+    let failed = |source| io("recover", &path, source);
     let data = engine.open_file("db").map_err(failed)?;
     let segments = segments::read(&data).map_err(failed)?;
     let snapshot = snapshot.map(String::as_str);
@@ -102,7 +104,7 @@ fn link_files(
 ) -> Result<Directory> {
     let below = |directory: &Directory, name: &'static str| {
         let found = directory.subdirectory(name);
-        found.map_err(|source| io("open", &directory.join(name), source))
+        found.map_err(|source| io("recover", &directory.join(name), source))
     };
     create_subdirectory(root, RECOVERING)?;
     let recovering = below(root, RECOVERING)?;
@@ -127,7 +129,7 @@ fn link(from: &Directory, name: &str, to: &Directory) -> Result<()> {
             );
             error(ErrorKind::Unsupported, "open", message).with_source(source)
         }
-        _ => io("open", &to.join(name), source),
+        _ => io("recover", &to.join(name), source),
     })
 }
 
@@ -137,21 +139,21 @@ fn install_snapshot(recovering: &Directory, engine: &Directory) -> Result<()> {
         return Err(error::missing(&engine.join("snap.*")));
     };
     let path = engine.join(&newest);
-    if !engine.has(&newest).map_err(|source| io("open", &path, source))? {
+    if !engine.has(&newest).map_err(|source| io("recover", &path, source))? {
         let file = recovering.open_file_to_write(&newest);
-        let flushed = file.map_err(|source| io("open", &path, source))?.sync_all();
-        flushed.map_err(|source| named(flush_error("open", &path, source)))?;
+        let flushed = file.map_err(|source| io("recover", &path, source))?.sync_all();
+        flushed.map_err(|source| named(flush_error("recover", &path, source)))?;
         link(recovering, &newest, engine)?;
         engine.sync().map_err(named)?;
     }
     for name in snapshots(engine)?.into_iter().filter(|name| *name != newest) {
-        engine.remove_file(&name).map_err(|source| io("open", &engine.join(&name), source))?;
+        engine.remove_file(&name).map_err(|source| io("recover", &engine.join(&name), source))?;
     }
     Ok(())
 }
 
 fn remove_recovering(root: &Directory) -> Result<()> {
-    root.remove_tree(RECOVERING).map_err(|source| io("open", &root.join(RECOVERING), source))
+    root.remove_tree(RECOVERING).map_err(|source| io("recover", &root.join(RECOVERING), source))
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn read_file(values: &Directory) -> Result<Option<Stamp>> {
     let mut text = String::new();
     let read = match values.open_file(FILE) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(io("open", &path, source)),
+        Err(source) => return Err(io("recover", &path, source)),
         Ok(file) => file.take(100).read_to_string(&mut text),
     };
     read.map_err(|source| io("read", &path, source))?;
@@ -84,10 +84,10 @@ fn read_file(values: &Directory) -> Result<Option<Stamp>> {
 
 fn write_file(values: &Directory, stamp: Stamp) -> Result<()> {
     let path = values.join(NEW_FILE);
-    let failed = |source| io("open", &path, source);
+    let failed = |source| io("recover", &path, source);
     let mut file = values.create_file(NEW_FILE).map_err(failed)?;
     writeln!(file, "{:032x}", u128::from_be_bytes(stamp)).map_err(failed)?;
-    file.sync_all().map_err(|source| named(flush_error("open", &path, source)))?;
+    file.sync_all().map_err(|source| named(flush_error("recover", &path, source)))?;
     values.rename(NEW_FILE, FILE).map_err(failed)?;
     values.sync().map_err(named)
 }
