@@ -11,6 +11,7 @@ mod queries;
 mod readers;
 mod recovery;
 mod schema;
+mod shape;
 mod wal;
 mod writer;
 

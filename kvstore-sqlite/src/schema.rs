@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use kvstore_core::{ErrorKind, Result};
+use kvstore_core::{ErrorKind, Result, log};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::error::{engine, error};
+use crate::shape;
 
 /// The table that ldk-node uses, and so the one of a new file.
 const DEFAULT_TABLE: &str = "ldk_node_data";
@@ -81,7 +82,7 @@ pub(crate) fn find(connection: &Connection, wanted: Option<&str>) -> Result<Foun
     let names = table_names(connection)?;
     let version = match user_version {
         0 if names.is_empty() => Version::Three,
-        0 => return Err(foreign(&names)),
+        0 => rebuilt(connection, &names)?,
         1 => {
             let message = "the file has schema 1 of ldk-node; open it once with ldk-node 0.7.1, \
                            which turns it into schema 2";
@@ -98,12 +99,62 @@ pub(crate) fn find(connection: &Connection, wanted: Option<&str>) -> Result<Foun
     };
     let mut tables = Vec::new();
     for name in &names {
-        if columns(connection, name)? == version.columns() {
+        if shape::has_columns(connection, name, version)? {
+            shape::refuse_constraints(connection, name, version)?;
             tables.extend(TableName::new(name).ok());
         }
     }
     let table = choose(&tables, &names, wanted)?;
+    warn_of_triggers(connection, &tables)?;
     Ok(Found { schema: Schema { version, table }, tables })
+}
+
+/// The schema of a file without a number, such as sqlite3's `.dump` and `.clone` leave: they do not
+/// take `user_version` over. A table that is exactly as ldk-node or this crate makes it is one.
+fn rebuilt(connection: &Connection, names: &[String]) -> Result<Version> {
+    let mut exact = Vec::new();
+    for version in [Version::Two, Version::Three] {
+        for name in names {
+            if !shape::has_columns(connection, name, version)? {
+                continue;
+            }
+            if !shape::is_exact(connection, name, version)? {
+                let number = version.number();
+                let message = format!(
+                    "the table {name} has the columns of ldk-node's schema {number}, but other types \
+                     or keys, and the file has no number of a schema; if it is a store, rebuild the \
+                     table as ldk-node makes it and run: PRAGMA user_version = {number}"
+                );
+                return Err(error(ErrorKind::Unsupported, "open", message));
+            }
+            exact.push(version);
+        }
+    }
+    exact.dedup();
+    match exact[..] {
+        [version] => Ok(version),
+        [] => Err(foreign(names)),
+        _ => {
+            let message = "the file has no number of a schema, and tables of ldk-node's schemas 2 \
+                           and 3; run the one of these that is right: PRAGMA user_version = 2, \
+                           PRAGMA user_version = 3";
+            Err(error(ErrorKind::Unsupported, "open", message))
+        }
+    }
+}
+
+/// Triggers of others do not run on this crate's connections, and whoever made one should know.
+fn warn_of_triggers(connection: &Connection, tables: &[TableName]) -> Result<()> {
+    for table in tables {
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 \
+                   COLLATE NOCASE AND name NOT IN (?2, ?3)";
+        let order = table.creation_order();
+        let own = [format!("{order}_created"), format!("{order}_removed")];
+        for trigger in strings(connection, sql, [&table.0, &own[0], &own[1]])? {
+            log(|| tracing::warn!(%table, trigger, "a trigger of the table is not run here"));
+        }
+    }
+    Ok(())
 }
 
 fn choose(tables: &[TableName], names: &[String], wanted: Option<TableName>) -> Result<TableName> {
@@ -142,20 +193,17 @@ fn foreign(names: &[String]) -> kvstore_core::Error {
     error(ErrorKind::Unsupported, "open", message)
 }
 
+/// Tables and views, without SQLite's own and without those that this crate keeps beside.
 fn table_names(connection: &Connection) -> Result<Vec<String>> {
     strings(
         connection,
-        "SELECT name FROM sqlite_schema WHERE type = 'table' \
+        "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
          AND name NOT GLOB 'sqlite_*' AND name NOT GLOB '*_creation_order' ORDER BY name",
         [],
     )
 }
 
-fn columns(connection: &Connection, table: &str) -> Result<Vec<String>> {
-    strings(connection, "SELECT name FROM pragma_table_info(?1) ORDER BY name", [table])
-}
-
-fn strings(
+pub(crate) fn strings(
     connection: &Connection,
     sql: &str,
     parameters: impl rusqlite::Params,
@@ -167,16 +215,7 @@ fn strings(
 }
 
 impl Version {
-    fn columns(self) -> &'static [&'static str] {
-        match self {
-            Self::Two => &["key", "primary_namespace", "secondary_namespace", "value"],
-            Self::Three => {
-                &["key", "primary_namespace", "secondary_namespace", "sort_order", "value"]
-            }
-        }
-    }
-
-    fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         match self {
             Self::Two => 2,
             Self::Three => 3,
