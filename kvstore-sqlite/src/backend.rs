@@ -12,7 +12,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Row, params};
 
 use crate::SqliteOptions;
-use crate::error::{self, engine, error};
+use crate::error::{engine, error};
 use crate::open::open;
 use crate::queries::Queries;
 use crate::readers::Readers;
@@ -67,7 +67,7 @@ impl Backend for SqliteBackend {
         let Some(writer) = writer.as_mut() else {
             return Err(error(ErrorKind::Closed, "commit", "the store was closed"));
         };
-        writer.commit(&self.queries, mutations).map_err(error::commit)
+        writer.commit(&self.queries, mutations)
     }
 
     async fn get(&self, id: &EntryId) -> Result<Option<Vec<u8>>> {

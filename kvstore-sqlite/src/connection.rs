@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kvstore_core::{ErrorKind, Result, log};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::error::{engine, error, lacks_shared_memory};
@@ -65,7 +66,18 @@ fn open(path: &Path, mode: OpenFlags, busy_timeout: Duration) -> Result<Connecti
     let busy_timeout = busy_timeout.min(Duration::from_millis(i32::MAX as u64));
     connection.busy_timeout(busy_timeout).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(32);
+    distrust_schema(&connection).map_err(failed)?;
     Ok(connection)
+}
+
+/// Keeps what somebody may have put into the file from running here. A trigger could take an entry
+/// away again, and no count of rows would show it (contract G7).
+///
+/// **Source**: <https://sqlite.org/security.html#untrusted_sqlite_database_files>.
+fn distrust_schema(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")
 }
 
 /// Opens a connection that keeps everybody else out and the log's index in its own memory.

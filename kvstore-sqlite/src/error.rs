@@ -18,24 +18,50 @@ pub(crate) fn engine(operation: &'static str, source: rusqlite::Error) -> Error 
     with_source(classify(&source), operation, source)
 }
 
+/// The error of a failed write of a transaction, before its commit: nothing of it is in the log as a
+/// commit. A failed flush stops the store all the same, since it is not to be tried again.
+pub(crate) fn write_error(source: rusqlite::Error) -> Error {
+    let kind = match extended_code(&source) {
+        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => ErrorKind::InDoubt,
+        _ => classify(&source),
+    };
+    with_source(kind, "commit", source)
+}
+
 /// The error of a failed commit.
 ///
-/// An I/O error may come from the flush, after the commit's record was written: SQLite shows
-/// nothing of it then, but recovery after a crash may.
-pub(crate) fn commit(source: rusqlite::Error) -> Error {
-    let kind = match classify(&source) {
-        ErrorKind::Io if primary_code(&source) == Some(ffi::SQLITE_IOERR) => ErrorKind::InDoubt,
-        kind => kind,
+/// The record of the commit is written last, then flushed, then entered in the log's index. So a
+/// write that failed left none. After any other error it may be there, and then recovery after a
+/// crash shows the commit, although SQLite undid it: this goes for a failed flush, and for the index,
+/// whose memory may not suffice.
+pub(crate) fn commit_error(source: rusqlite::Error) -> Error {
+    let kind = match (extended_code(&source), primary_code(&source)) {
+        (Some(ffi::SQLITE_IOERR_WRITE), _) => ErrorKind::Io,
+        (_, Some(ffi::SQLITE_IOERR | ffi::SQLITE_NOMEM)) => ErrorKind::InDoubt,
+        _ => classify(&source),
     };
     with_source(kind, "commit", source)
 }
 
 fn with_source(kind: ErrorKind, operation: &'static str, source: rusqlite::Error) -> Error {
-    let advice = match primary_code(&source) {
-        Some(ffi::SQLITE_NOTADB) => Some(
+    let advice = match (extended_code(&source), primary_code(&source)) {
+        (_, Some(ffi::SQLITE_NOTADB)) => Some(
             "it is another program's file, or its start is destroyed: name the right file, or \
              keep a copy of this one and recover the channels",
         ),
+        (Some(ffi::SQLITE_READONLY_DBMOVED), _) => {
+            Some("the file was moved or removed; reopen the store where it is now")
+        }
+        (_, Some(ffi::SQLITE_CANTOPEN)) => Some(
+            "make its directory writable for this user, and raise the process's limit of open \
+             files",
+        ),
+        (_, Some(ffi::SQLITE_NOMEM)) | (Some(ffi::SQLITE_IOERR_NOMEM), _) => {
+            Some("the process is out of memory")
+        }
+        (_, Some(ffi::SQLITE_ERROR | ffi::SQLITE_CONSTRAINT)) => {
+            Some("somebody changed the table, or gave it constraints of their own")
+        }
         _ => advice(kind),
     };
     let message = match advice {
@@ -62,16 +88,29 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
 
 /// **Source**: SQLite's "Result and Error Codes".
 pub(crate) fn classify(error: &rusqlite::Error) -> ErrorKind {
-    match primary_code(error) {
-        Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_FORMAT) => ErrorKind::Corrupted,
-        Some(ffi::SQLITE_NOTADB) => ErrorKind::Unsupported,
-        Some(ffi::SQLITE_FULL) => ErrorKind::StorageFull,
-        Some(ffi::SQLITE_TOOBIG) => ErrorKind::ValueTooLarge,
-        Some(ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_PROTOCOL | ffi::SQLITE_NOMEM) => {
-            ErrorKind::Unavailable
-        }
-        Some(ffi::SQLITE_READONLY | ffi::SQLITE_PERM | ffi::SQLITE_AUTH) => {
-            ErrorKind::PermissionDenied
+    let Some(code) = extended_code(error) else { return ErrorKind::Io };
+    // Codes that say more than their class.
+    match code {
+        ffi::SQLITE_IOERR_SHMSIZE => return ErrorKind::StorageFull,
+        ffi::SQLITE_IOERR_NOMEM => return ErrorKind::Unavailable,
+        ffi::SQLITE_IOERR_DATA | ffi::SQLITE_IOERR_CORRUPTFS => return ErrorKind::Corrupted,
+        ffi::SQLITE_READONLY_DBMOVED => return ErrorKind::Missing,
+        _ => {}
+    }
+    match code & 0xff {
+        ffi::SQLITE_CORRUPT | ffi::SQLITE_FORMAT => ErrorKind::Corrupted,
+        ffi::SQLITE_NOTADB => ErrorKind::Unsupported,
+        ffi::SQLITE_FULL => ErrorKind::StorageFull,
+        ffi::SQLITE_TOOBIG => ErrorKind::ValueTooLarge,
+        ffi::SQLITE_BUSY
+        | ffi::SQLITE_LOCKED
+        | ffi::SQLITE_PROTOCOL
+        | ffi::SQLITE_NOMEM
+        | ffi::SQLITE_CANTOPEN => ErrorKind::Unavailable,
+        ffi::SQLITE_READONLY | ffi::SQLITE_PERM | ffi::SQLITE_AUTH => ErrorKind::PermissionDenied,
+        // The table is not as it was when it was opened, or it refuses what is written.
+        ffi::SQLITE_ERROR | ffi::SQLITE_SCHEMA | ffi::SQLITE_CONSTRAINT | ffi::SQLITE_MISMATCH => {
+            ErrorKind::Unsupported
         }
         _ => ErrorKind::Io,
     }
@@ -80,7 +119,7 @@ pub(crate) fn classify(error: &rusqlite::Error) -> ErrorKind {
 /// Whether the file system cannot share memory between connections, as a write-ahead log needs it.
 pub(crate) fn lacks_shared_memory(error: &rusqlite::Error) -> bool {
     matches!(
-        error.sqlite_error().map(|failure| failure.extended_code),
+        extended_code(error),
         Some(
             ffi::SQLITE_IOERR_SHMMAP
                 | ffi::SQLITE_IOERR_SHMOPEN
@@ -91,7 +130,11 @@ pub(crate) fn lacks_shared_memory(error: &rusqlite::Error) -> bool {
 }
 
 fn primary_code(error: &rusqlite::Error) -> Option<i32> {
-    error.sqlite_error().map(|failure| failure.extended_code & 0xff)
+    extended_code(error).map(|code| code & 0xff)
+}
+
+fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|failure| failure.extended_code)
 }
 
 #[cfg(test)]
@@ -104,26 +147,53 @@ mod tests {
 
     #[test]
     fn a_failed_flush_leaves_the_commit_in_doubt() {
-        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC, ffi::SQLITE_IOERR_WRITE]
-        {
-            let error = commit(failure(code));
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_DIR_FSYNC,
+            ffi::SQLITE_IOERR_SHMSIZE,
+            ffi::SQLITE_IOERR_NOMEM,
+            ffi::SQLITE_NOMEM,
+        ] {
+            let error = commit_error(failure(code));
             assert_eq!(error.kind(), ErrorKind::InDoubt);
             assert!(error.kind().poisons());
         }
+        assert_eq!(write_error(failure(ffi::SQLITE_IOERR_FSYNC)).kind(), ErrorKind::InDoubt);
         assert_eq!(engine("get", failure(ffi::SQLITE_IOERR_READ)).kind(), ErrorKind::Io);
     }
 
     #[test]
-    fn a_full_disk_and_a_large_value_leave_the_store_usable() {
+    fn every_code_has_its_kind() {
         for (code, kind) in [
             (ffi::SQLITE_FULL, ErrorKind::StorageFull),
             (ffi::SQLITE_TOOBIG, ErrorKind::ValueTooLarge),
             (ffi::SQLITE_BUSY_SNAPSHOT, ErrorKind::Unavailable),
+            (ffi::SQLITE_LOCKED, ErrorKind::Unavailable),
+            (ffi::SQLITE_PROTOCOL, ErrorKind::Unavailable),
+            (ffi::SQLITE_CANTOPEN, ErrorKind::Unavailable),
             (ffi::SQLITE_CORRUPT_INDEX, ErrorKind::Corrupted),
+            (ffi::SQLITE_NOTADB, ErrorKind::Unsupported),
+            (ffi::SQLITE_CONSTRAINT_CHECK, ErrorKind::Unsupported),
+            (ffi::SQLITE_READONLY_DIRECTORY, ErrorKind::PermissionDenied),
+            (ffi::SQLITE_READONLY_CANTINIT, ErrorKind::PermissionDenied),
+            (ffi::SQLITE_READONLY_DBMOVED, ErrorKind::Missing),
+            (ffi::SQLITE_IOERR_WRITE, ErrorKind::Io),
         ] {
-            let error = commit(failure(code));
-            assert_eq!(error.kind(), kind);
-            assert!(!error.kind().poisons());
+            for error in [commit_error(failure(code)), engine("open", failure(code))] {
+                assert_eq!(error.kind(), kind, "{error}");
+                assert!(!error.kind().poisons());
+            }
+        }
+        for (code, kind) in [
+            (ffi::SQLITE_IOERR_SHMSIZE, ErrorKind::StorageFull),
+            (ffi::SQLITE_IOERR_NOMEM, ErrorKind::Unavailable),
+            (ffi::SQLITE_NOMEM, ErrorKind::Unavailable),
+            (ffi::SQLITE_IOERR_CORRUPTFS, ErrorKind::Corrupted),
+            (ffi::SQLITE_IOERR_READ, ErrorKind::Io),
+        ] {
+            for error in [write_error(failure(code)), engine("get", failure(code))] {
+                assert_eq!(error.kind(), kind, "{error}");
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod readers;
 mod recovery;
 mod schema;
 mod shape;
+mod stamp;
 mod wal;
 mod writer;
 

@@ -14,6 +14,7 @@ use crate::error::{engine, error};
 use crate::location::Location;
 use crate::queries::Queries;
 use crate::readers::Readers;
+use crate::stamp::Stamper;
 use crate::writer::{Writer, last_created};
 use crate::{SqliteOptions, recovery, schema};
 
@@ -22,9 +23,11 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
     let location = Location::find(options).map_err(named)?;
     let lock = location.lock().map_err(named)?;
     let about_path = |error: Error| about(error, location.path());
-    create(&location, options).map_err(about_path)?;
+    if create(&location, options).map_err(about_path)? {
+        log(|| tracing::info!(path = %location.path().display(), "new store made"));
+    }
     location.refuse_second_path().map_err(named)?;
-    recovery::prepare(&location).map_err(named)?;
+    let recovered = recovery::prepare(&location).map_err(named)?;
     let path = location.path();
     let connection = open_writer(path, options.busy_timeout).map_err(about_path)?;
     let found = schema::find(&connection, options.table.as_deref()).map_err(about_path)?;
@@ -47,11 +50,27 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
         .map(|_| open_reader(path, options.busy_timeout))
         .collect::<Result<_>>()
         .map_err(about_path)?;
+    let stamper = match has_log {
+        true => {
+            let name = location.name_beside("-wal");
+            let file = location.directory.open_file(&name);
+            let file =
+                file.map_err(|source| io_error("open", &location.path_beside("-wal"), source));
+            Some(Stamper::new(file.map_err(named)?, recovered.map(|log| log.salts)))
+        }
+        false => None,
+    };
     Ok(SqliteBackend {
         path: path.to_owned(),
         queries,
         readers: Readers::new(readers),
-        writer: Mutex::new(Some(Writer { connection, last_created, _lock: lock })),
+        writer: Mutex::new(Some(Writer {
+            connection,
+            last_created,
+            stamper,
+            location,
+            _lock: lock,
+        })),
     })
 }
 

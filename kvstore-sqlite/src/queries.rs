@@ -7,6 +7,10 @@ use crate::schema::{Schema, Version};
 pub(crate) struct Queries {
     pub(crate) upsert: String,
     pub(crate) remove: String,
+    /// Numbers a new entry of schema 2, after its upsert.
+    pub(crate) add_number: Option<String>,
+    /// Removes the number of an entry of schema 2.
+    pub(crate) remove_number: Option<String>,
     pub(crate) get: String,
     pub(crate) page_keys: String,
     pub(crate) page_values: String,
@@ -24,7 +28,8 @@ impl Queries {
             Version::Two => ("", ""),
             Version::Three => (", sort_order", ", ?5"),
         };
-        // Schema 2 has its creation numbers in a table beside, which triggers keep in step.
+        // Schema 2 has its creation numbers in a table beside. The file's triggers keep it in step for
+        // ldk-node; on connections of this crate triggers do not run.
         let (from, numbers) = match schema.version {
             Version::Two => {
                 let order = table.creation_order();
@@ -51,7 +56,15 @@ impl Queries {
             Version::Two => format!("\"{}\" AS numbered", table.creation_order()),
             Version::Three => from.clone(),
         };
+        let order = (schema.version == Version::Two).then(|| table.creation_order());
         Self {
+            add_number: order.as_ref().map(|order| {
+                format!(
+                    "INSERT INTO \"{order}\" (primary_namespace, secondary_namespace, key) \
+                     SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM \"{order}\" WHERE {ENTRY})"
+                )
+            }),
+            remove_number: order.map(|order| format!("DELETE FROM \"{order}\" WHERE {ENTRY}")),
             upsert: format!(
                 "INSERT INTO \"{table}\" (primary_namespace, secondary_namespace, key, \
                  value{columns}) VALUES (?1, ?2, ?3, ?4{values}) ON CONFLICT (primary_namespace, \

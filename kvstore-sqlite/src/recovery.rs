@@ -1,7 +1,7 @@
 //! What a crash or an operator left beside the database, before SQLite acts on it.
 
 use std::fs::File;
-use std::io::{self, BufReader, Seek};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 
 use kvstore_core::local::{flush_error, io_error};
@@ -9,9 +9,11 @@ use kvstore_core::{Error, ErrorKind, Result};
 
 use crate::error::error;
 use crate::location::Location;
+use crate::stamp::Stamp;
 use crate::wal::{self, Failure, Log};
 
-/// Flushes the files and checks the log. Returns what the log holds, if it holds a commit.
+/// Flushes the files, checks the log, and that it is this database's. Returns what the log holds, if
+/// it holds a commit.
 ///
 /// A process that was killed in its flush may have left a commit that only the page cache holds, and
 /// a database that was copied here a moment ago may not be on the disk at all. To go on from it
@@ -20,11 +22,27 @@ use crate::wal::{self, Failure, Log};
 /// No connection of this process may be open: the system drops SQLite's locks on the database when
 /// any descriptor of it is closed.
 pub(crate) fn prepare(location: &Location) -> Result<Option<Log>> {
-    for suffix in ["", "-journal"] {
-        if let Some(file) = open(location, suffix)? {
-            flush(&file, &location.path_beside(suffix))?;
-        }
+    if let Some(file) = open(location, "-journal")? {
+        flush(&file, &location.path_beside("-journal"))?;
     }
+    let Some(database) = open(location, "")? else { return Ok(None) };
+    flush(&database, location.path())?;
+    let Some(log) = read_log(location)? else { return Ok(None) };
+    let is_ours = belongs(&database, &log);
+    if !is_ours.map_err(|source| io_error("open", location.path(), source))? {
+        let message = format!(
+            "the log {} does not belong to the database {}, which is of another time or another \
+             store: bring back the database that it belongs to, or move the log away to go on from \
+             this database alone",
+            location.path_beside("-wal").display(),
+            location.path().display()
+        );
+        return Err(error(ErrorKind::Unsupported, "open", message));
+    }
+    Ok(Some(log))
+}
+
+fn read_log(location: &Location) -> Result<Option<Log>> {
     let Some(file) = open(location, "-wal")? else { return Ok(None) };
     let path = location.path_beside("-wal");
     flush(&file, &path)?;
@@ -34,6 +52,31 @@ pub(crate) fn prepare(location: &Location) -> Result<Option<Log>> {
     };
     // Another program may have begun a new log while this one was read: a second look tells.
     read().or_else(|_| read()).map_err(|failure| damaged(&path, failure))
+}
+
+/// Whether the log was begun on this database.
+///
+/// **Source**: <https://sqlite.org/fileformat2.html#the_database_header>.
+fn belongs(database: &File, log: &Log) -> io::Result<bool> {
+    let mut header = [0; 100];
+    match (&*database).read_exact(&mut header) {
+        Ok(()) => {}
+        // SQLite would remove the log of an empty database.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    if !header.starts_with(b"SQLite format 3\0") {
+        // SQLite says what it is.
+        return Ok(true);
+    }
+    let page_size = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 1 << 16,
+        size => u32::from(size),
+    };
+    let field = wal::application_id(&header);
+    let stamp = Stamp::from_application_id(field);
+    let with_log = Stamp::from_application_id(log.application_id.unwrap_or(field));
+    Ok(page_size == log.page_size && stamp.is_of_same_store(with_log))
 }
 
 fn open(location: &Location, suffix: &str) -> Result<Option<File>> {

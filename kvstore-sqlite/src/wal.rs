@@ -9,7 +9,7 @@
 
 use std::io::{self, Read};
 
-const HEADER_LEN: usize = 32;
+pub(crate) const HEADER_LEN: usize = 32;
 const FRAME_HEADER_LEN: usize = 24;
 const MAGIC: u32 = 0x377f_0682;
 /// What a disk writes whole or not at all, in bytes.
@@ -82,7 +82,7 @@ pub(crate) fn read(mut file: impl Read) -> Result<Option<Log>, Failure> {
     let mut content = vec![0; FRAME_HEADER_LEN + header.page_size as usize];
     let (mut log, mut number) = (None, 0);
     // Of the transaction that is not committed yet.
-    let mut application_id = None;
+    let mut pending = None;
     let mut last = header.checksum;
     let damaged = loop {
         if !fill(&mut file, &mut content)? {
@@ -95,8 +95,7 @@ pub(crate) fn read(mut file: impl Read) -> Result<Option<Log>, Failure> {
         }
         last = frame.stored;
         if frame.page == 1 {
-            let field = &content[FRAME_HEADER_LEN + APPLICATION_ID..];
-            application_id = Some(word(field));
+            pending = Some(application_id(&content[FRAME_HEADER_LEN..]));
         }
         if frame.is_commit {
             let before = log.and_then(|log: Log| log.application_id);
@@ -104,7 +103,7 @@ pub(crate) fn read(mut file: impl Read) -> Result<Option<Log>, Failure> {
                 salts: header.salts,
                 page_size: header.page_size,
                 frames: number,
-                application_id: application_id.or(before),
+                application_id: pending.or(before),
             });
         }
     };
@@ -127,11 +126,18 @@ fn is_followed(
     let mut is_proven = damaged.computed == damaged.stored;
     while fill(file, content)? {
         number += 1;
+        if content[8..16] != header.salts {
+            // Of an earlier log, for all that matters: it is skipped fast.
+            before = Frame { has_salts: false, is_commit: false, ..before };
+            before.stored = (word(&content[16..]), word(&content[20..]));
+            is_proven = false;
+            continue;
+        }
         let frame = Frame::parse(header, number, content, before.stored);
-        let follows_stored = frame.has_salts && frame.computed == frame.stored;
+        let follows_stored = frame.computed == frame.stored;
         // Only the checksum that the frame before stores may be damaged.
-        let follows_content = frame.has_salts
-            && Frame::parse(header, number, content, before.computed).computed == frame.stored;
+        let follows_content =
+            Frame::parse(header, number, content, before.computed).computed == frame.stored;
         let was_commit = before.is_commit
             && (is_proven || follows_content || before.has_salts && before.has_whole_header);
         if was_commit && (follows_stored || follows_content) {
@@ -153,9 +159,7 @@ impl Header {
             && (512..=65536).contains(&page_size)
             && page_size.is_power_of_two()
             && checksum == (word(&bytes[24..]), word(&bytes[28..]));
-        let mut salts = [0; 8];
-        salts.copy_from_slice(&bytes[16..24]);
-        is_valid.then_some(Self { big_endian, salts, page_size, checksum })
+        is_valid.then_some(Self { big_endian, salts: salts(bytes), page_size, checksum })
     }
 }
 
@@ -173,6 +177,11 @@ impl Frame {
             has_whole_header: offset % SECTOR <= SECTOR - FRAME_HEADER_LEN as u64,
         }
     }
+}
+
+/// The field of this name in page 1, whose start this is.
+pub(crate) fn application_id(page: &[u8]) -> u32 {
+    word(&page[APPLICATION_ID..])
 }
 
 /// The salts of the log whose header this is; they change when SQLite begins a new log in the file.

@@ -1,41 +1,113 @@
 //! The one connection that writes.
 
+use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvstore_core::local::OwnerLock;
-use kvstore_core::{Mutation, Result};
-use rusqlite::{Connection, TransactionBehavior, params};
+use kvstore_core::local::{OwnerLock, io_error};
+use kvstore_core::{Error, ErrorKind, Mutation, Result, log};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use crate::error::engine;
+use crate::error::{commit_error, engine, error, write_error};
+use crate::location::Location;
 use crate::queries::Queries;
+use crate::stamp::{self, Stamper};
 
 pub(crate) struct Writer {
     pub(crate) connection: Connection,
-    /// The largest creation number given out; unused with schema 2, whose triggers number.
+    /// The largest creation number given out; unused with schema 2, which numbers in a table beside.
     pub(crate) last_created: i64,
+    /// `None` with a rollback journal.
+    pub(crate) stamper: Option<Stamper>,
+    pub(crate) location: Location,
     /// Dropped after the connection, so that the next owner finds the files at rest.
     pub(crate) _lock: OwnerLock,
 }
 
 impl Writer {
-    pub(crate) fn commit(
-        &mut self,
-        queries: &Queries,
-        mutations: &[Mutation],
-    ) -> rusqlite::Result<()> {
-        let Self { connection, last_created, .. } = self;
-        // SQLite gives a statement of its own its own transaction.
-        if let [mutation @ (Mutation::Put { renew: false, .. } | Mutation::Remove { .. })] =
-            mutations
-        {
-            return apply(connection, queries, mutation, last_created);
+    pub(crate) fn commit(&mut self, queries: &Queries, mutations: &[Mutation]) -> Result<()> {
+        let is_stamp_due = self.stamper.as_ref().is_some_and(Stamper::is_due);
+        let last_created = &mut self.last_created;
+        let committed = in_transaction(&mut self.connection, |transaction| {
+            for mutation in mutations {
+                apply(transaction, queries, mutation, last_created)?;
+            }
+            if is_stamp_due { stamp::write(transaction).map_err(write_error) } else { Ok(()) }
+        });
+        committed.map_err(|failure| self.explain(failure, mutations))?;
+        if is_stamp_due {
+            self.note_stamp();
         }
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for mutation in mutations {
-            apply(&transaction, queries, mutation, last_created)?;
-        }
-        transaction.commit()
+        self.stamp_new_log()
     }
+
+    /// Stamps a log that the last commit began, before that commit is acknowledged: it costs a flush
+    /// for each log, not for each commit.
+    ///
+    /// # Errors
+    /// Only [`InDoubt`](ErrorKind::InDoubt), for a flush that failed: the store has to stop.
+    fn stamp_new_log(&mut self) -> Result<()> {
+        if !self.stamper.as_ref().is_some_and(Stamper::has_new_log) {
+            return Ok(());
+        }
+        let stamped = in_transaction(&mut self.connection, |transaction| {
+            stamp::write(transaction).map_err(write_error)
+        });
+        match stamped {
+            Ok(()) => self.note_stamp(),
+            Err(failure) if failure.kind().poisons() => return Err(failure),
+            Err(failure) => log(|| tracing::warn!(error = %failure, "the log is not stamped yet")),
+        }
+        Ok(())
+    }
+
+    fn note_stamp(&mut self) {
+        self.stamper.take_if(|stamper| !stamper.set_stamped());
+    }
+
+    /// SQLite does not say why a write failed: a full quota counts as a full disk (contract P5).
+    fn explain(&self, failure: Error, mutations: &[Mutation]) -> Error {
+        if failure.kind() != ErrorKind::Io {
+            return failure;
+        }
+        let bytes = mutations.iter().filter_map(Mutation::value).map(|value| value.len()).sum();
+        match self.try_room(bytes) {
+            Err(full) if full.kind() == ErrorKind::StorageFull => {
+                error(ErrorKind::StorageFull, "commit", full.message()).with_source(failure)
+            }
+            _ => failure,
+        }
+    }
+
+    /// Writes so many bytes and some more to a file beside the database, which is removed again.
+    fn try_room(&self, bytes: usize) -> Result<()> {
+        const CHUNK: [u8; 1 << 16] = [0; 1 << 16];
+        let Location { directory, .. } = &self.location;
+        let name = self.location.name_beside(".kvstore-room");
+        let write = || {
+            let mut file = directory.create_file(&name)?;
+            (0..=bytes / CHUNK.len()).try_for_each(|_| file.write_all(&CHUNK))
+        };
+        let written = write();
+        let removed = directory.remove_file(&name);
+        written.and(removed).map_err(|source| io_error("commit", self.location.path(), source))
+    }
+}
+
+/// Runs `work` in a transaction of its own. After an error it is undone.
+fn in_transaction(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<()>,
+) -> Result<()> {
+    let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+    let done = begin.map_err(write_error).and_then(|transaction| {
+        work(&transaction)?;
+        transaction.commit().map_err(commit_error)
+    });
+    if done.is_err() && !connection.is_autocommit() {
+        let message = "SQLite could not undo a commit that failed; reopen the store";
+        return Err(error(ErrorKind::InDoubt, "commit", message));
+    }
+    done
 }
 
 fn apply(
@@ -43,28 +115,39 @@ fn apply(
     queries: &Queries,
     mutation: &Mutation,
     last_created: &mut i64,
-) -> rusqlite::Result<()> {
+) -> Result<()> {
     let id = mutation.id();
-    let remove = || {
-        let mut statement = connection.prepare_cached(&queries.remove)?;
-        statement.execute([id.primary(), id.secondary(), id.key()])
+    let (primary, secondary, key) = (id.primary(), id.secondary(), id.key());
+    let execute = |sql: &str| {
+        let executed = connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute([primary, secondary, key]));
+        executed.map_err(write_error)
     };
-    let Mutation::Put { value, renew, .. } = mutation else {
-        return remove().map(drop);
-    };
-    if *renew {
-        remove()?;
+    if mutation.value().is_none() || matches!(mutation, Mutation::Put { renew: true, .. }) {
+        execute(&queries.remove)?;
+        queries.remove_number.as_deref().map_or(Ok(0), execute)?;
     }
-    let mut statement = connection.prepare_cached(&queries.upsert)?;
-    let (primary, secondary, key, value) = (id.primary(), id.secondary(), id.key(), &value[..]);
+    let Some(value) = mutation.value() else { return Ok(()) };
     // A number that an update leaves unused is only a gap in the order. A foreign row may hold the
     // largest number: then the keys decide among those that share it.
     *last_created = last_created.saturating_add(1);
-    match statement.parameter_count() {
-        5 => statement.execute(params![primary, secondary, key, value, *last_created]),
-        _ => statement.execute(params![primary, secondary, key, value]),
+    let put = || -> rusqlite::Result<usize> {
+        let mut statement = connection.prepare_cached(&queries.upsert)?;
+        match statement.parameter_count() {
+            5 => statement.execute(params![primary, secondary, key, &value[..], *last_created]),
+            _ => statement.execute(params![primary, secondary, key, &value[..]]),
+        }
+    };
+    let rows = put().map_err(write_error)?;
+    if rows != 1 {
+        let message = format!(
+            "the table took {rows} rows for one entry, so somebody gave it a constraint that drops \
+             what is written; remove that"
+        );
+        return Err(error(ErrorKind::Unsupported, "commit", message));
     }
-    .map(drop)
+    queries.add_number.as_deref().map_or(Ok(0), execute).map(drop)
 }
 
 pub(crate) fn last_created(connection: &Connection, queries: &Queries) -> Result<i64> {

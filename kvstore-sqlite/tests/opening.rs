@@ -161,3 +161,206 @@ fn without_shared_memory_there_is_a_rollback_journal() {
         assert_eq!(journal_mode(&path), "wal");
     }
 }
+
+/// G4: a backup that was put over the database, with the log of what it replaced beside it.
+#[test]
+fn a_log_of_another_database_is_refused_and_nothing_is_changed() {
+    let (directory, path) = directory();
+    let large = |value| vec![value; 50_000];
+    for value in [1, 2] {
+        let store = open(&path);
+        store.put_blocking(&id("manager"), large(value)).unwrap();
+        store.put_blocking(&id("monitor"), large(value)).unwrap();
+        store.close_blocking().unwrap();
+    }
+    let backup = directory.path().join("backup");
+    fs::copy(&path, &backup).unwrap();
+    let store = open(&path);
+    store.put_blocking(&id("manager"), large(3)).unwrap();
+    store.close_blocking().unwrap();
+    let store = open(&path);
+    // The first transaction of a log tells already whose it is.
+    store.put_blocking(&id("monitor"), large(3)).unwrap();
+    let crashed = directory.path().join("crashed");
+    crash(&path, &crashed);
+    let (right, log) = (fs::read(&crashed).unwrap(), fs::read(beside(&crashed, "-wal")).unwrap());
+    for wrong in [fs::read(&backup).unwrap(), Vec::new()] {
+        fs::write(&crashed, &wrong).unwrap();
+        let error = SqliteBackend::open(&SqliteOptions::new(&crashed)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let message = error.to_string();
+        for says in ["crashed-wal", "crashed,", "move the log away", "bring back the database"] {
+            assert!(message.contains(says), "{says}: {message}");
+        }
+        assert_eq!(fs::read(&crashed).unwrap(), wrong);
+        assert_eq!(fs::read(beside(&crashed, "-wal")).unwrap(), log);
+    }
+    // Each way out that the message names.
+    let check = |manager, monitor| {
+        let store = open(&crashed);
+        assert_eq!(store.get_blocking(&id("manager")).unwrap(), Some(large(manager)));
+        assert_eq!(store.get_blocking(&id("monitor")).unwrap(), Some(large(monitor)));
+        store.close_blocking().unwrap();
+    };
+    fs::write(&crashed, right).unwrap();
+    check(3, 3);
+    fs::copy(&backup, &crashed).unwrap();
+    check(2, 2);
+}
+
+/// G4, the other way round: whenever a store is killed, its database and log belong together, also
+/// while others checkpoint, or keep a checkpoint from its end.
+#[test]
+fn a_log_of_the_same_database_is_always_known() {
+    let (directory, path) = directory();
+    let store = open(&path);
+    let other = Connection::open(&path).unwrap();
+    let backup = directory.path().join("backup");
+    let (mut refused, mut compared) = (0, 0);
+    for at in 0..400_u32 {
+        let size = if at % 97 == 0 { 4_500_000 } else { 9000 };
+        store.put_blocking(&id(&(at % 30).to_string()), vec![at as u8; size]).unwrap();
+        match at % 150 {
+            20 => {
+                other.execute_batch("BEGIN").unwrap();
+                other.query_row("SELECT count(*) FROM ldk_node_data", [], |_| Ok(())).unwrap();
+            }
+            70 => other.execute_batch("COMMIT").unwrap(),
+            90 => other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap(),
+            110 => other.execute_batch("CREATE TABLE IF NOT EXISTS other (id)").unwrap(),
+            _ => {}
+        }
+        if at == 5 {
+            fs::copy(&path, &backup).unwrap();
+        }
+        if at % 11 == 0 || at % 97 < 2 {
+            let crashed = directory.path().join("crashed");
+            crash(&path, &crashed);
+            let found = open(&crashed).get_blocking(&id(&(at % 30).to_string())).unwrap();
+            assert_eq!(found, Some(vec![at as u8; size]), "{at}");
+            crash(&path, &crashed);
+            if at > 100 && fs::metadata(beside(&crashed, "-wal")).unwrap().len() > 0 {
+                fs::copy(&backup, &crashed).unwrap();
+                compared += 1;
+                refused += u32::from(SqliteBackend::open(&SqliteOptions::new(&crashed)).is_err());
+            }
+            for suffix in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(beside(&crashed, suffix));
+            }
+        }
+    }
+    assert!(compared > 20 && refused == compared, "{refused} of {compared}");
+}
+
+/// Programs that know nothing of stamps write to the file too, and are killed.
+#[test]
+fn logs_of_ldk_node_and_of_the_shell_are_taken() {
+    let (directory, path) = directory();
+    for value in 1..4 {
+        let store = open(&path);
+        store.put_blocking(&id("k"), vec![value]).unwrap();
+        store.close_blocking().unwrap();
+        let shell = Connection::open(&path).unwrap();
+        let sql = format!("UPDATE ldk_node_data SET value = x'1{value}'; VACUUM");
+        shell.execute_batch(&sql).unwrap();
+        let crashed = directory.path().join("crashed");
+        crash(&path, &crashed);
+        let store = open(&crashed);
+        assert_eq!(store.get_blocking(&id("k")).unwrap(), Some(vec![0x10 + value]));
+        store.put_blocking(&id("k"), vec![7]).unwrap();
+        let again = directory.path().join("again");
+        crash(&crashed, &again);
+        assert_eq!(open(&again).get_blocking(&id("k")).unwrap(), Some(vec![7]));
+        store.close_blocking().unwrap();
+    }
+}
+
+/// G5: a store is its files and not its path.
+#[test]
+fn a_directory_that_is_moved_takes_the_store_with_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let (old, new) = (parent.path().join("old"), parent.path().join("new"));
+    let store = open(&old.join("node.sqlite"));
+    store.put_blocking(&id("a"), vec![1]).unwrap();
+    fs::rename(&old, &new).unwrap();
+    let put = store.put_blocking(&id("b"), vec![2]);
+    assert_eq!(store.get_blocking(&id("a")).unwrap(), Some(vec![1]));
+    assert_eq!(store.get_blocking(&id("b")).unwrap(), put.is_ok().then(|| vec![2]));
+    // Nobody else gets in by either path.
+    let moved = SqliteOptions::new(new.join("node.sqlite"));
+    let error = SqliteBackend::open(&moved).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyOpen);
+    store.close_blocking().unwrap();
+    assert!(!old.exists(), "something was made at the old path");
+    let store = open(&moved.path);
+    assert_eq!(store.get_blocking(&id("a")).unwrap(), Some(vec![1]));
+    assert_eq!(store.get_blocking(&id("b")).unwrap(), put.is_ok().then(|| vec![2]));
+}
+
+/// A lock and a log beside a file that is mounted by itself would be others than by its first path.
+#[test]
+fn a_file_that_is_mounted_by_itself_is_refused() {
+    use std::process::Command;
+    let (directory, path) = directory();
+    open(&path).close_blocking().unwrap();
+    let over = directory.path().join("over");
+    fs::write(&over, "").unwrap();
+    let mounted = Command::new("mount").arg("--bind").args([&path, &over]).output();
+    if !mounted.is_ok_and(|done| done.status.success()) {
+        println!("SKIPPED: this user may not mount; run as root on Linux");
+        return;
+    }
+    let outcome = SqliteBackend::open(&SqliteOptions::new(&over));
+    assert!(Command::new("umount").arg(&over).status().unwrap().success());
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("mount its directory instead"), "{error}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "something was made");
+}
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let (_directory, path) = directory();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let error = SqliteBackend::open(&SqliteOptions::new(&path)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    for suffix in ["-wal", "-journal"] {
+        let (_directory, path) = directory();
+        open(&path).close_blocking().unwrap();
+        let pipe = beside(&path, suffix);
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = SqliteBackend::open(&SqliteOptions::new(&path)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains(suffix), "{error}");
+    }
+}
+
+/// K5: the system says EDQUOT to a write; what was not committed is an error that passes.
+#[test]
+fn a_full_quota_is_a_full_disk() {
+    const NAME: &str = "a_full_quota_is_a_full_disk";
+    if traced::is_traced() {
+        let store = open(&traced::directory().join("node.sqlite"));
+        let errors: Vec<_> =
+            (0..60_u8).filter_map(|at| store.put_blocking(&id("k"), vec![at; 100]).err()).collect();
+        assert!(errors.len() > 3 && errors.len() < 50, "{errors:?}");
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+            assert!(error.to_string().contains("make room"), "{error}");
+        }
+        assert_eq!(store.get_blocking(&id("k")).unwrap(), Some(vec![59; 100]));
+        store.close_blocking().unwrap();
+        return;
+    }
+    let (directory, path) = directory();
+    open(&path).close_blocking().unwrap();
+    let (log, room) = (beside(&path, "-wal"), beside(&path, ".kvstore-room"));
+    let arguments = [
+        ["-P", log.to_str().unwrap(), "-P", room.to_str().unwrap()],
+        ["-e", "trace=pwrite64,write", "-e", "inject=write:error=EDQUOT"],
+        ["-e", "inject=pwrite64:error=EDQUOT:when=40..49", "-s", "1"],
+    ];
+    let Some(trace) = traced::run(NAME, directory.path(), arguments.as_flattened()) else { return };
+    assert!(trace.contains("EDQUOT"), "nothing was injected: {trace}");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "something was left behind");
+}
