@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use kvstore_core::local::{Directory, OwnerLock, io_error};
-use kvstore_core::{ErrorKind, Result};
+use kvstore_core::{ErrorKind, Result, log};
 
 use crate::SqliteOptions;
 use crate::error::error;
@@ -116,6 +116,39 @@ impl Location {
         }
         Ok(())
     }
+
+    /// Takes the right to read the files from everybody but their owner (contract S1): they hold the
+    /// channels' keys, and SQLite gives its log the mode of the database. Other users' files stay as
+    /// they are.
+    pub(crate) fn make_private(&self) -> Result<()> {
+        #[cfg(unix)]
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let path = self.path_beside(suffix);
+            match close_to_others(&path) {
+                Ok(true) => log(|| tracing::info!(path = %path.display(), "closed to other users")),
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    log(|| tracing::warn!(path = %path.display(), "it stays open to other users"));
+                }
+                Err(source) => return Err(io_error("open", &path, source)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the file was open to others, and is not any more.
+#[cfg(unix)]
+fn close_to_others(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut permissions = fs::metadata(path)?.permissions();
+    if permissions.mode() & 0o077 == 0 {
+        return Ok(false);
+    }
+    permissions.set_mode(permissions.mode() & 0o700);
+    fs::set_permissions(path, permissions)?;
+    Ok(true)
 }
 
 fn is_symbolic_link(path: &Path) -> io::Result<bool> {

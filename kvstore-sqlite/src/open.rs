@@ -35,6 +35,7 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
         let message = format!("{} holds no table {missing}", path.display());
         return Err(error(ErrorKind::Missing, "open", message));
     }
+    location.make_private().map_err(named)?;
     let (mut connection, has_log) =
         make_durable(connection, path, options.busy_timeout).map_err(about_path)?;
     if !has_log {
