@@ -8,7 +8,8 @@ use crate::StoreUrl;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// Whether to create the store if there is none; `true` by default.
+    /// Whether to create the store if there is none; `true` by default. A URL with `create=false`
+    /// says no by itself.
     pub create: bool,
     /// Limits of the store's queue.
     pub queue: QueueOptions,
@@ -90,13 +91,15 @@ pub async fn open_async(url: &str) -> Result<DynStore> {
 /// # Errors
 /// As [`open_with`].
 pub fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Backend>> {
+    #[cfg(any(feature = "fs", feature = "sqlite", feature = "sled", feature = "postgres"))]
+    let create = options.create && url.create();
     // Only a build without any persistent backend leaves the options unread.
     let _ = options;
     match url.scheme() {
         #[cfg(feature = "fs")]
         "fs" => {
-            let mut fs = crate::FsOptions::new(url.path()).create(options.create);
-            url.each_parameter("layout=v1 or layout=v2", |name, value| {
+            let mut fs = crate::FsOptions::new(url.path()).create(create);
+            url.each_parameter("layout=v1 or layout=v2, and create=false", |name, value| {
                 fs.layout = match value {
                     "v1" => Some(crate::Layout::V1),
                     "v2" => Some(crate::Layout::V2),
@@ -108,8 +111,8 @@ pub fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Bac
         }
         #[cfg(feature = "sqlite")]
         "sqlite" => {
-            let mut sqlite = crate::SqliteOptions::new(url.path()).create(options.create);
-            url.each_parameter("table=NAME", |name, value| {
+            let mut sqlite = crate::SqliteOptions::new(url.path()).create(create);
+            url.each_parameter("table=NAME and create=false", |name, value| {
                 sqlite.table = Some(value.to_owned());
                 name == "table"
             })?;
@@ -117,8 +120,8 @@ pub fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Bac
         }
         #[cfg(feature = "sled")]
         "sled" => {
-            let mut sled = crate::SledOptions::new(url.path()).create(options.create);
-            url.each_parameter("cache=BYTES", |name, value| {
+            let mut sled = crate::SledOptions::new(url.path()).create(create);
+            url.each_parameter("cache=BYTES and create=false", |name, value| {
                 let Ok(bytes) = value.parse() else { return false };
                 sled.cache_bytes = bytes;
                 name == "cache"
@@ -127,7 +130,7 @@ pub fn open_backend(url: &StoreUrl, options: &OpenOptions) -> Result<Box<dyn Bac
         }
         #[cfg(feature = "postgres")]
         "postgres" => {
-            let postgres = crate::PostgresOptions::from_url(url.text())?.create(options.create);
+            let postgres = crate::PostgresOptions::from_url(url.text())?.create(create);
             Ok(Box::new(crate::PostgresBackend::open(&postgres)?))
         }
         _ => {

@@ -31,6 +31,10 @@ const BACKENDS: &[(&str, Option<&str>, bool)] = &[
 /// `PATH` is relative to the working directory or absolute; `sqlite:///PATH` is absolute too, and
 /// `%3F` stands for a question mark in it, `%25` for a percent sign.
 ///
+/// Every URL but `memory:` takes `create=false` too: a store that is not there is then an error and
+/// not a new one, for example while its disk is not mounted. `create=true` is what goes without
+/// saying.
+///
 /// ```
 /// use lightning_kvstore::StoreUrl;
 ///
@@ -44,10 +48,11 @@ const BACKENDS: &[(&str, Option<&str>, bool)] = &[
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreUrl {
     scheme: &'static str,
-    /// As it was given, for PostgreSQL's own parser. It holds the password.
+    /// As it was given without `create`, for PostgreSQL's own parser. It holds the password.
     text: String,
     path: PathBuf,
     parameters: Vec<(String, String)>,
+    create: bool,
 }
 
 impl StoreUrl {
@@ -69,7 +74,13 @@ impl StoreUrl {
         self.scheme != "memory"
     }
 
-    /// All of it.
+    /// Whether the store may be created, as far as the URL says.
+    #[cfg(any(feature = "fs", feature = "sqlite", feature = "sled", feature = "postgres"))]
+    pub(crate) fn create(&self) -> bool {
+        self.create
+    }
+
+    /// All of it but `create`.
     #[cfg(feature = "postgres")]
     pub(crate) fn text(&self) -> &str {
         &self.text
@@ -106,9 +117,10 @@ impl FromStr for StoreUrl {
         // libpq takes both.
         let scheme = if scheme == "postgresql" { "postgres" } else { scheme };
         let scheme = backend(scheme)?;
-        let text = url.to_owned();
         if scheme == "postgres" {
-            return Ok(Self { scheme, text, path: PathBuf::new(), parameters: Vec::new() });
+            let (text, create) = without_create(url)?;
+            let (path, parameters) = (PathBuf::new(), Vec::new());
+            return Ok(Self { scheme, text, path, parameters, create });
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = decode(path.strip_prefix("//").unwrap_or(path))?;
@@ -117,8 +129,33 @@ impl FromStr for StoreUrl {
             ("memory", true) | (_, false) => {}
             (_, true) => return Err(bad_url(format!("{scheme}: needs a path, as {scheme}:PATH"))),
         }
-        let parameters = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Ok(Self { scheme, text, path, parameters })
+        let mut parameters: Vec<(String, String)> =
+            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let mut create = Vec::new();
+        if scheme != "memory" {
+            create.extend(parameters.extract_if(.., |(name, _)| name == "create"));
+        }
+        let create = may_create(create.iter().map(|(_, value)| value.as_str()))?;
+        Ok(Self { scheme, text: url.to_owned(), path, parameters, create })
+    }
+}
+
+/// Takes `create` out of a URL whose query another parser reads.
+fn without_create(url: &str) -> Result<(String, bool)> {
+    let Some((base, query)) = url.split_once('?') else { return Ok((url.to_owned(), true)) };
+    let is_create = |pair: &&str| *pair == "create" || pair.starts_with("create=");
+    let (create, others): (Vec<_>, Vec<_>) = query.split('&').partition(is_create);
+    let create = may_create(create.iter().map(|pair| pair.trim_start_matches("create=")))?;
+    let separator = if others.is_empty() { "" } else { "?" };
+    Ok((format!("{base}{separator}{}", others.join("&")), create))
+}
+
+fn may_create<'a>(mut values: impl Iterator<Item = &'a str>) -> Result<bool> {
+    match (values.next(), values.next()) {
+        (None | Some("true"), None) => Ok(true),
+        (Some("false"), None) => Ok(false),
+        (_, Some(_)) => Err(bad_url("the option \"create\" stands there twice".into())),
+        (_, None) => Err(bad_url("the option \"create\" is true or false".into())),
     }
 }
 

@@ -112,9 +112,28 @@ mod sqlite {
         assert!(relative.path().is_relative());
     }
 
+    /// A store that is not there, because its disk is not mounted, is not made anew.
+    #[test]
+    fn a_url_can_say_that_nothing_is_to_be_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = |rest: &str| format!("sqlite:{}/{rest}", directory.path().display());
+        for rest in ["disk/node.sqlite?create=false", "node.sqlite?table=a&create=false"] {
+            let (kind, text) = message(&url(rest));
+            assert_eq!(kind, ErrorKind::Missing, "{text}");
+        }
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        put(&open(&url("node.sqlite?create=true")).unwrap(), "manager");
+        put(&open(&url("node.sqlite?create=false")).unwrap(), "manager");
+        let no = lightning_kvstore::OpenOptions::default().create(false);
+        let error = lightning_kvstore::open_with(&url("b?create=true"), &no).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Missing);
+    }
+
     #[test]
     fn bad_options_say_which_there_are() {
         for (url, advice) in [
+            ("sqlite:x?create=no", "true or false"),
+            ("sqlite:x?create=false&create=true", "twice"),
             ("sqlite:", "needs a path"),
             ("sqlite:x?tabel=mine", "table=NAME"),
             ("sqlite:x?table=a&table=b", "twice"),
