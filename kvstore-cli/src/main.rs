@@ -4,6 +4,7 @@
 
 mod commands;
 mod failure;
+mod file;
 mod name;
 mod output;
 

@@ -1,15 +1,14 @@
 //! `kvstore get`
 
-use std::fs::OpenOptions;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
 use lightning_kvstore::EntryId;
-use lightning_kvstore::local::private;
 
 use super::with_store;
 use crate::failure::Failure;
+use crate::file;
 use crate::name;
 use crate::output::Output;
 
@@ -24,7 +23,8 @@ pub struct Arguments {
     /// KEY, PRIMARY/KEY or PRIMARY/SECONDARY/KEY.
     #[arg(value_parser = name::entry)]
     name: EntryId,
-    /// Write to this file instead of the standard output.
+    /// Write to this file instead of the standard output. One that is there is replaced at once,
+    /// and as a whole; the new one is for its owner only.
     #[arg(short, long)]
     output: Option<PathBuf>,
 }
@@ -34,15 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     with_store(url, false, |store| {
         let value = store.get_blocking(name)?.ok_or_else(|| Failure::NotFound(name.clone()))?;
         match output {
-            Some(path) => {
-                let failed = |error| Failure::Local(path.display().to_string(), error);
-                let mut options = OpenOptions::new();
-                // The state of a node is for its owner only, like the store itself.
-                private(options.write(true).create(true).truncate(true))
-                    .open(path)
-                    .and_then(|mut file| file.write_all(&value))
-                    .map_err(failed)
-            }
+            Some(path) => file::write(path, &value),
             None => print(&value),
         }
     })

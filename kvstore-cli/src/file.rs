@@ -1,0 +1,58 @@
+//! Files that hold a node's state.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use lightning_kvstore::ErrorKind;
+use lightning_kvstore::local::Directory;
+
+use crate::failure::Failure;
+
+/// Writes a file that its owner alone may read, and replaces the one that is there.
+///
+/// **Durability**: the file is whole and on the disk before it gets its name, so whatever goes wrong
+/// leaves the old one or the new one.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error| Failure::Local(path.display().to_string(), error);
+    let kind = match fs::symlink_metadata(path) {
+        Ok(metadata) => Some(metadata.file_type()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    let (Some(name), false) = (path.file_name(), kind.is_some_and(|kind| kind.is_dir())) else {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    };
+    if kind.is_some_and(|kind| kind.is_symlink()) {
+        let says = "it is a symbolic link; name the file itself, or leave out the option for the \
+                    standard output";
+        return Err(failed(io::Error::other(says)));
+    }
+    if kind.is_some_and(|kind| !kind.is_file()) {
+        // A pipe or a device has nothing to replace.
+        let file = OpenOptions::new().write(true).open(path);
+        return file.and_then(|mut file| file.write_all(bytes)).map_err(failed);
+    }
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let directory = Directory::open(parent).map_err(|error| failed(as_io(&error)))?;
+    let new = format!(".kvstore-get.{}", std::process::id());
+    let written = directory.create_file(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        directory.rename(&new, name)
+    });
+    if let Err(error) = written {
+        // The failure is what counts; the name says what is left if this fails too.
+        let _ = directory.remove_file(&new);
+        return Err(failed(error));
+    }
+    match directory.sync() {
+        // Some file systems flush no directory.
+        Err(error) if error.kind() != ErrorKind::Unsupported => Err(failed(as_io(&error))),
+        _ => Ok(()),
+    }
+}
+
+fn as_io(error: &lightning_kvstore::Error) -> io::Error {
+    io::Error::other(error.message().to_owned())
+}
