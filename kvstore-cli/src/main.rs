@@ -36,7 +36,8 @@ const AFTER_HELP: &str = "\
 Stores:
   sqlite:PATH[?table=NAME]  an SQLite database, ours or ldk-node's
   fs:PATH[?layout=v1|v2]    a directory of files, ours or LDK's
-  sled:PATH[?cache=BYTES]   a directory with a sled database of ours
+  sled:PATH[?cache=BYTES]   a directory with a sled database of ours, if the tool
+                            was built with the feature `sled`
   postgres://USER@HOST/DB[?table=NAME]
                             a table of PostgreSQL, ours or ldk-node's; the password
                             is taken from PGPASSWORD, or from the URL
