@@ -38,6 +38,8 @@ struct State {
     failures: VecDeque<Option<ErrorKind>>,
     gets: usize,
     pages: usize,
+    pages_held: bool,
+    pages_waiting: usize,
 }
 
 /// Longer than anything takes, however slow the machine; a test that waits so long has failed.
@@ -80,6 +82,22 @@ impl Control {
         drop(self.wait_until("a commit is held", |state| state.waiting > 0));
     }
 
+    /// Holds every read of a page from now on, before it reaches the backend.
+    pub fn hold_pages(&self) {
+        self.lock().pages_held = true;
+    }
+
+    /// Lets held reads of pages go on.
+    pub fn release_pages(&self) {
+        self.lock().pages_held = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until a read of a page is held.
+    pub fn wait_until_page_held(&self) {
+        drop(self.wait_until("a page is held", |state| state.pages_waiting > 0));
+    }
+
     /// Waits until so many commits have reached the backend, and gives their entries.
     #[must_use]
     pub fn wait_for_commits(&self, count: usize) -> Vec<Vec<EntryId>> {
@@ -103,6 +121,15 @@ impl Control {
     pub fn gets_and_pages(&self) -> (usize, usize) {
         let state = self.lock();
         (state.gets, state.pages)
+    }
+
+    fn before_page(&self) {
+        let mut state = self.lock();
+        state.pages += 1;
+        state.pages_waiting += 1;
+        drop(state);
+        self.shared.changed.notify_all();
+        self.wait_until("the page is released", |state| !state.pages_held).pages_waiting -= 1;
     }
 
     fn before_commit(&self, mutations: &[Mutation]) -> Result<()> {
@@ -152,7 +179,7 @@ impl<B: Backend> Backend for Controlled<B> {
         limit: usize,
         values: bool,
     ) -> Result<Vec<PageEntry>> {
-        self.control.lock().pages += 1;
+        self.control.before_page();
         self.inner.page(namespace, after, limit, values).await
     }
 

@@ -428,6 +428,7 @@ const KEPT_BY_THE_STORE: &[&str] = &[
     "queue_is_bounded",
     "close_commits_everything_and_is_final",
     "w2_a_fenced_owner_commits_nothing",
+    "g3_a_page_holds_up_nothing",
     "s2_nothing_shows_a_value",
 ];
 

@@ -4,6 +4,7 @@
 
 pub mod batches;
 pub mod durability;
+pub mod life;
 pub mod listing;
 pub mod names;
 pub mod order;
@@ -88,6 +89,9 @@ macro_rules! for_each_law {
                 w1_a_second_open_is_refused
                 w2_a_fenced_owner_commits_nothing
                 w3_a_dropped_owner_is_forgotten
+            }
+            life {
+                g3_a_page_holds_up_nothing
             }
             safety {
                 s1_files_are_for_their_owner_only
