@@ -35,6 +35,14 @@ pub trait Fixture: Send + Sync + Sized + 'static {
     /// The directory that holds the backend's files and nothing else, for a backend on local files.
     fn directory(&self) -> Option<&Path>;
 
+    /// Opens the backend where its directory was moved to; `None` if that cannot be done.
+    ///
+    /// `path` is what became of [`directory`](Self::directory) (contract G5).
+    fn open_at(&self, path: &Path) -> Option<Result<Self::Backend>> {
+        let _ = path;
+        None
+    }
+
     /// Whether a key may have the name of a namespace (contract N6). Only LDK's first directory
     /// layout cannot hold that; there it must be a clear error that changes nothing.
     fn keys_may_be_namespaces(&self) -> bool {

@@ -53,6 +53,7 @@ enum Defect {
     OpenFiles,
     WritesOutside,
     LosesEmptyNamespaces,
+    FollowsItsPath,
 }
 
 struct Broken {
@@ -61,6 +62,8 @@ struct Broken {
     /// The group committed last, for defects that delay or repeat.
     last: Mutex<Vec<Mutation>>,
     calls: AtomicUsize,
+    /// Where its files are by name.
+    path: PathBuf,
 }
 
 impl Broken {
@@ -119,6 +122,9 @@ impl Backend for Broken {
 
     async fn commit(&self, mutations: &[Mutation]) -> Result<()> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.has(Defect::FollowsItsPath) {
+            fs::create_dir_all(&self.path).unwrap();
+        }
         let mut changed: Vec<_> = mutations.iter().filter_map(|m| self.changed(m)).collect();
         match self.defect {
             Defect::NumbersBackwards => changed.reverse(),
@@ -282,7 +288,7 @@ impl Place {
         Self { disk: MemoryDisk::new(), directory, store, opened: AtomicUsize::new(0) }
     }
 
-    fn open(&self, defect: Defect) -> Result<Broken> {
+    fn open_in(&self, directory: &Path, defect: Defect) -> Result<Broken> {
         let opened = self.opened.fetch_add(1, Ordering::SeqCst);
         let inner = match defect {
             Defect::OpensTwice => MemoryBackend::new(),
@@ -294,12 +300,13 @@ impl Place {
         if defect == Defect::ForgetsOrderOnOpen {
             renumber(&inner);
         }
-        write_file(&self.store, defect == Defect::OpenFiles);
+        write_file(directory, defect == Defect::OpenFiles);
         if defect == Defect::WritesOutside {
             fs::write(self.directory.path().join("-rf"), "").unwrap();
         }
         let (last, calls) = (Mutex::default(), AtomicUsize::new(0));
-        Ok(Broken { inner, defect, last, calls })
+        let path = directory.to_owned();
+        Ok(Broken { inner, defect, last, calls, path })
     }
 }
 
@@ -333,7 +340,7 @@ macro_rules! defects {
             mod $defect {
                 use super::*;
 
-                struct Defective(Place);
+                pub(super) struct Defective(Place);
 
                 impl Fixture for Defective {
                     type Backend = Broken;
@@ -343,7 +350,11 @@ macro_rules! defects {
                     }
 
                     fn open(&self) -> Result<Broken> {
-                        self.0.open(Defect::$defect)
+                        self.0.open_in(&self.0.store, Defect::$defect)
+                    }
+
+                    fn open_at(&self, path: &Path) -> Option<Result<Broken>> {
+                        Some(self.0.open_in(path, Defect::$defect))
                     }
 
                     fn too_large(&self) -> usize {
@@ -405,6 +416,7 @@ defects! {
     StaysLocked breaks owner::w3_a_dropped_owner_is_forgotten;
     OpenFiles breaks safety::s1_files_are_for_their_owner_only;
     WritesOutside breaks safety::s3_names_stay_in_the_directory;
+    FollowsItsPath breaks life::g5_a_moved_store_is_whole;
 }
 
 /// Laws that the store keeps for every backend, so that no backend can break them. Their tests were
@@ -439,6 +451,12 @@ macro_rules! names_of_laws {
 }
 
 conformance::for_each_law!(names_of_laws,);
+
+/// The law sees the defect and not the move: this one has nothing to do with paths.
+#[test]
+fn a_moved_backend_may_be_sound() {
+    conformance::laws::life::g5_a_moved_store_is_whole::<ListAllMisses::Defective>();
+}
 
 /// A law without a defect that it catches would be a law that may see nothing.
 #[test]

@@ -20,6 +20,11 @@ macro_rules! suite {
                 path: PathBuf,
             }
 
+            fn open(path: &Path) -> Result<FsBackend> {
+                let options: fn(FsOptions) -> FsOptions = $options;
+                FsBackend::open(&options(FsOptions::new(path).layout($layout)))
+            }
+
             impl Fixture for Directory {
                 type Backend = FsBackend;
 
@@ -29,8 +34,11 @@ macro_rules! suite {
                 }
 
                 fn open(&self) -> Result<FsBackend> {
-                    let options: fn(FsOptions) -> FsOptions = $options;
-                    FsBackend::open(&options(FsOptions::new(&self.path).layout($layout)))
+                    open(&self.path)
+                }
+
+                fn open_at(&self, path: &Path) -> Option<Result<FsBackend>> {
+                    Some(open(path))
                 }
 
                 fn too_large(&self) -> usize {

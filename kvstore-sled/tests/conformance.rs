@@ -16,6 +16,11 @@ macro_rules! suite {
 
             struct Directory(TempDir);
 
+            fn open(path: &Path) -> Result<SledBackend> {
+                let options: fn(SledOptions) -> SledOptions = $options;
+                SledBackend::open(&options(SledOptions::new(path.join("store"))))
+            }
+
             impl Fixture for Directory {
                 type Backend = SledBackend;
 
@@ -24,8 +29,11 @@ macro_rules! suite {
                 }
 
                 fn open(&self) -> Result<SledBackend> {
-                    let options: fn(SledOptions) -> SledOptions = $options;
-                    SledBackend::open(&options(SledOptions::new(self.0.path().join("store"))))
+                    open(self.0.path())
+                }
+
+                fn open_at(&self, path: &Path) -> Option<Result<SledBackend>> {
+                    Some(open(path))
                 }
 
                 fn too_large(&self) -> usize {

@@ -18,6 +18,10 @@ macro_rules! suite {
 
             struct Database(TempDir);
 
+            fn open(path: &Path) -> Result<SqliteBackend> {
+                SqliteBackend::open(&SqliteOptions::new(path.join("node.sqlite")))
+            }
+
             impl Fixture for Database {
                 type Backend = SqliteBackend;
 
@@ -28,7 +32,11 @@ macro_rules! suite {
                 }
 
                 fn open(&self) -> Result<SqliteBackend> {
-                    SqliteBackend::open(&SqliteOptions::new(self.0.path().join("node.sqlite")))
+                    open(self.0.path())
+                }
+
+                fn open_at(&self, path: &Path) -> Option<Result<SqliteBackend>> {
+                    Some(open(path))
                 }
 
                 fn too_large(&self) -> usize {

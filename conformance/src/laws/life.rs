@@ -1,9 +1,12 @@
 //! G: over a life.
 
-use kvstore_core::QueueOptions;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kvstore_core::{ErrorKind, QueueOptions, Store};
 
 use crate::Fixture;
-use crate::support::{controlled, key, namespace, within_patience};
+use crate::support::{controlled, id, key, namespace, within_patience};
 
 /// G3 No operation holds up commits or reads; here a page with values, as far as the store goes:
 /// while the backend reads it, others commit and read.
@@ -28,4 +31,70 @@ pub fn g3_a_page_holds_up_nothing<F: Fixture>() {
     });
     control.release_pages();
     assert!(page.join().unwrap().unwrap().entries.len() >= 9);
+}
+
+/// G5 A store is its directory, not its path: moving it loses nothing that was acknowledged, and
+/// never splits it. A put after the move may fail instead, and then leaves nothing.
+pub fn g5_a_moved_store_is_whole<F: Fixture>() {
+    let store_at = F::new();
+    let store = store_at.store();
+    let before = [(key("large"), vec![1; 300_000]), (key("updated"), vec![1; 10])];
+    before.iter().for_each(|(id, value)| store.put_blocking(id, value.clone()).unwrap());
+    let Some(moved) = store_at.directory().and_then(Moved::away) else { return };
+    let after = [
+        (key("updated"), vec![2; 20]),
+        (key("new"), vec![2; 20]),
+        (id("new", "", "k"), vec![2; 20]),
+        (key("new_large"), vec![2; 300_000]),
+    ];
+    let after = after.map(|(id, value)| {
+        let put = store.put_blocking(&id, value.clone());
+        if let (Ok(()), Ok(found)) = (&put, store.get_blocking(&id)) {
+            assert_eq!(found.as_ref(), Some(&value), "{id}");
+        }
+        (id, value, put.map_err(|error| error.kind()))
+    });
+    // It may say that it could not keep its promise; what it acknowledged it keeps.
+    drop(store.close_blocking());
+    drop(store);
+    assert!(!moved.from.exists(), "{} was made anew", moved.from.display());
+    let Some(backend) = store_at.open_at(&moved.to) else { return };
+    let store = Store::open(backend.expect("the moved backend opens")).unwrap();
+    assert_eq!(store.get_blocking(&before[0].0).unwrap().as_ref(), Some(&before[0].1));
+    for (id, value, put) in after {
+        let found = store.get_blocking(&id).unwrap();
+        let was = before.iter().find(|(other, _)| *other == id).map(|(_, value)| value);
+        let is_new = found.as_ref() == Some(&value);
+        let is_old = found.as_ref() == was;
+        match put {
+            Ok(()) => assert!(is_new, "{id} was acknowledged and is lost"),
+            Err(ErrorKind::InDoubt) => assert!(is_new || is_old, "{id} is torn"),
+            Err(kind) => assert!(is_old, "{id} was refused ({kind:?}) and is there"),
+        }
+    }
+}
+
+/// A directory with another name until this is dropped.
+struct Moved {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+impl Moved {
+    /// Renames a directory; `None` where the system does not let it go while files in it are open.
+    fn away(from: &Path) -> Option<Self> {
+        let mut name = from.file_name()?.to_owned();
+        name.push("-moved");
+        let to = from.with_file_name(name);
+        fs::rename(from, &to).ok()?;
+        Some(Self { from: from.to_owned(), to })
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        // The fixture removes it under its own name, and what was made there is no use.
+        let _ = fs::remove_dir_all(&self.from);
+        let _ = fs::rename(&self.to, &self.from);
+    }
 }

@@ -92,6 +92,7 @@ macro_rules! for_each_law {
             }
             life {
                 g3_a_page_holds_up_nothing
+                g5_a_moved_store_is_whole
             }
             safety {
                 s1_files_are_for_their_owner_only
