@@ -32,7 +32,7 @@ pub(super) fn several(
     first: &Session,
     workload: Workload,
     random: &mut Random,
-) -> Result<Chain, Refused> {
+) -> Result<Chain, Box<Refused>> {
     let mut session = follow(opener, first, kill(first, random), workload, random)?;
     let from = session.begun;
     for _ in 0..random.below(3) {
@@ -50,7 +50,7 @@ pub(super) fn many(
     first: &Session,
     workload: Workload,
     random: &mut Random,
-) -> Result<Chain, Refused> {
+) -> Result<Chain, Box<Refused>> {
     const LIVES: usize = 30;
     let mut session = follow(opener, first, end(first, random), workload, random)?;
     let mut from = 0;
@@ -75,10 +75,11 @@ fn follow(
     end: usize,
     workload: Workload,
     random: &mut Random,
-) -> Result<Session, Refused> {
+) -> Result<Session, Box<Refused>> {
     let state = before.killed(end);
     let life = Life { workload, seed: random.next() };
-    session::again(opener, before, &state, life).map_err(|failure| Refused { state, failure })
+    session::again(opener, before, &state, life)
+        .map_err(|failure| Box::new(Refused { state, failure }))
 }
 
 /// Mostly between the write and the flush of a commit: after other events the page cache holds

@@ -245,12 +245,15 @@ impl Check {
     fn crash_chain(
         &self,
         opener: &Opener,
-        chain: std::result::Result<Chain, Refused>,
+        chain: std::result::Result<Chain, Box<Refused>>,
         report: &mut Report,
     ) {
         let Chain { session, from } = match chain {
             Ok(chain) => chain,
-            Err(Refused { state, failure }) => return report.add(state, Some(failure.into())),
+            Err(refused) => {
+                let Refused { state, failure } = *refused;
+                return report.add(state, Some(failure.into()));
+            }
         };
         let crashes = [Some(Phase::Open), None].into_iter().flat_map(|phase| {
             let moments = state::moments(&session.recording, phase, from);
@@ -309,9 +312,9 @@ pub fn is_possible() -> bool {
 
 /// Fails if the store is not what it must be after some crash; the state is kept for a look.
 ///
-/// Runs with two fixed seeds, a long history with one, and with a fresh one, which is printed: `POWER_LOSS_SEED` repeats it.
-/// `POWER_LOSS_STATES` sets how many states there are for each seed, by default 100, and 200 of a
-/// long history.
+/// Runs with two fixed seeds, a long history with one, and with a fresh one, which is printed:
+/// `POWER_LOSS_SEED` repeats it. `POWER_LOSS_STATES` sets how many states there are for each seed, by
+/// default 100, and 200 of a long history.
 ///
 /// # Panics
 /// If a state is bad.
