@@ -31,7 +31,7 @@ pub(crate) fn sync_tree(directory: &Directory) -> Result<()> {
                 Err(source) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(io("flush", &path, source)),
             },
-            NodeKind::Other => {
+            NodeKind::Link | NodeKind::Other => {
                 let message = format!(
                     "{} is a link, a pipe or the like, which no store makes; move it away",
                     path.display()
