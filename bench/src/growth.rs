@@ -32,7 +32,11 @@ impl Bench {
                 let mut write = store.sync();
                 report.add(label, || {
                     one_by_one(writes, |at| {
-                        write(chance(round * writes + at) % entries, vec![round as u8; LEN])
+                        // Each value is new: SQLite writes no page that does not change.
+                        let turn = (round * writes + at) as u64;
+                        let mut value = turn.to_le_bytes().to_vec();
+                        value.resize(LEN, round as u8);
+                        write(chance(round * writes + at) % entries, value)
                     })
                 })?;
             }
