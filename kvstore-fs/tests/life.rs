@@ -90,7 +90,7 @@ fn a_full_disk_is_cleaned_up_while_the_store_is_open() {
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     assert!(error.to_string().contains("make room"), "{error}");
     fs::remove_file(&ballast).unwrap();
-    store.put_blocking(&graph(0), vec![1; MIB]).unwrap();
+    store.put_blocking(&id("", "scorer"), vec![1; 300_000]).unwrap();
     assert_eq!(store.get_blocking(&manager).unwrap(), Some(vec![59; MIB]));
     store.close_blocking().unwrap();
 }

@@ -133,9 +133,9 @@ pub fn d4_a_lazy_remove_that_fails_is_tried_again<F: Fixture>() {
     store.remove_lazy(&key("a")).unwrap();
     store.remove_lazy(&key("b")).unwrap();
     let put_again = store.put(&key("b"), vec![3]);
-    // The busy one passes, the group fails, then its members one by one: both removes fail.
+    // The busy one passes, the group fails, then its members: both removes together, and the put.
     let full = Some(ErrorKind::StorageFull);
-    control.fail_next([None, full, full, full, None]);
+    control.fail_next([None, full, full, None]);
     control.release();
     busy.wait().unwrap();
     put_again.wait().unwrap();
