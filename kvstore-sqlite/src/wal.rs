@@ -238,15 +238,28 @@ mod tests {
 
     /// The log of a database, after these statements in WAL mode.
     fn log(statements: &[&str]) -> Vec<u8> {
+        logs(statements, &[]).0
+    }
+
+    /// The log after these statements, and what it would be after one more, for each of these.
+    fn logs(statements: &[&str], endings: &[&str]) -> (Vec<u8>, Vec<Vec<u8>>) {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("db");
-        let connection = Connection::open(&path).unwrap();
-        connection
-            .execute_batch("PRAGMA page_size = 512; CREATE TABLE t (a PRIMARY KEY, b)")
-            .unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let connection = Connection::open(path("db")).unwrap();
+        let table = "PRAGMA page_size = 512; CREATE TABLE t (a PRIMARY KEY, b)";
+        connection.execute_batch(table).unwrap();
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).unwrap();
         statements.iter().for_each(|statement| connection.execute_batch(statement).unwrap());
-        fs::read(directory.path().join("db-wal")).unwrap()
+        let ended = |ending: &&str| {
+            fs::copy(path("db"), path("other")).unwrap();
+            fs::copy(path("db-wal"), path("other-wal")).unwrap();
+            let other = Connection::open(path("other")).unwrap();
+            other.execute_batch(ending).unwrap();
+            let log = fs::read(path("other-wal")).unwrap();
+            other.close().unwrap();
+            log
+        };
+        (fs::read(path("db-wal")).unwrap(), endings.iter().map(ended).collect())
     }
 
     fn insert(key: u32) -> String {
@@ -307,32 +320,55 @@ mod tests {
         }
     }
 
-    /// What a crash leaves of the last transaction is no damage: any of its sectors may be missing.
-    #[test]
-    fn a_torn_last_transaction_is_the_end_of_the_log() {
-        let last = "BEGIN; INSERT INTO t VALUES (3, zeroblob(700)); INSERT INTO t VALUES (4, 1); \
-                    UPDATE t SET b = 2; COMMIT";
-        let whole = log(&[&insert(1), &insert(2), last]);
-        let ends = commits(&whole);
-        let begin = ends[ends.len() - 2] + FRAME_HEADER_LEN + 512;
-        let sectors: Vec<_> = (begin / 512..=whole.len() / 512).collect();
-        assert!(sectors.len() > 6 && sectors.len() < 20, "{}", sectors.len());
+    const LAST: &str = "BEGIN; INSERT INTO t VALUES (3, zeroblob(700)); INSERT INTO t VALUES (4, 1); \
+                        UPDATE t SET b = 2; COMMIT";
+
+    /// Replaces any of the sectors from `begin` on by what was there before.
+    fn tear(whole: &[u8], begin: usize, old: &[u8]) {
         let frames = read(&whole[..begin]).unwrap().unwrap().frames;
-        // Of what was there before: nothing, or frames of an earlier log.
-        let mut earlier = whole.clone();
-        earlier[begin..].iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
-        for old in [vec![0; whole.len()], earlier] {
-            for lost in 1..1_u32 << sectors.len() {
-                let mut log = whole.clone();
-                for (at, sector) in sectors.iter().enumerate().filter(|(at, _)| lost >> at & 1 == 1)
-                {
-                    let _ = at;
+        let sectors: Vec<_> = (begin / 512..whole.len().div_ceil(512)).collect();
+        assert!(sectors.len() > 4 && sectors.len() < 15, "{}", sectors.len());
+        for lost in 1..1_u32 << sectors.len() {
+            let mut log = whole.to_vec();
+            for (at, sector) in sectors.iter().enumerate() {
+                if lost >> at & 1 == 1 {
                     let from = (sector * 512).max(begin);
                     let to = (sector * 512 + 512).min(whole.len());
                     log[from..to].copy_from_slice(&old[from..to]);
                 }
-                let found = read(&log[..]).unwrap().unwrap();
-                assert!(found.frames >= frames);
+            }
+            let found = read(&log[..]).unwrap().unwrap();
+            assert!(found.frames >= frames, "{lost:b}");
+        }
+    }
+
+    /// What a crash leaves of the last transaction is no damage.
+    #[test]
+    fn a_torn_last_transaction_is_the_end_of_the_log() {
+        let (before, after) = logs(&[&insert(1), &insert(2)], &[LAST]);
+        let (whole, begin) = (&after[0], before.len());
+        tear(whole, begin, &vec![0; whole.len()]);
+        // Frames of an earlier log, with other salts.
+        let earlier: Vec<_> = whole.iter().map(|byte| byte.wrapping_add(1)).collect();
+        tear(whole, begin, &earlier);
+    }
+
+    /// Nor is it where a transaction lay that was torn itself, in the same log, and whose commit's
+    /// mark lies in another sector than the rest of the frame's header.
+    #[test]
+    fn a_torn_transaction_over_another_one_is_the_end_of_the_log() {
+        for frames in [41, 62] {
+            let one_frame = |at: usize| format!("PRAGMA user_version = {at}");
+            let statements: Vec<_> = (1..=frames).map(one_frame).collect();
+            let statements: Vec<_> = statements.iter().map(String::as_str).collect();
+            let (before, after) = logs(&statements, &[LAST, &one_frame(1000), &insert(9)]);
+            let begin = before.len();
+            assert_eq!(begin, HEADER_LEN + frames * (FRAME_HEADER_LEN + 512));
+            assert!(begin % 512 > 512 - FRAME_HEADER_LEN);
+            for old in &after[1..] {
+                let mut old = old.clone();
+                old.resize(after[0].len(), 0);
+                tear(&after[0], begin, &old);
             }
         }
     }
