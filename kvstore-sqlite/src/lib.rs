@@ -4,6 +4,7 @@ mod backend;
 mod connection;
 mod create;
 mod error;
+mod journal;
 mod location;
 mod open;
 mod options;

@@ -8,9 +8,12 @@ use kvstore_core::local::{flush_error, io_error};
 use kvstore_core::{Error, ErrorKind, Result};
 
 use crate::error::error;
+use crate::journal;
 use crate::location::Location;
 use crate::stamp::Stamp;
 use crate::wal::{self, Failure, Log};
+
+const DATABASE_HEADER_LEN: usize = 100;
 
 /// Flushes the files, checks the log, and that it is this database's. Returns what the log holds, if
 /// it holds a commit.
@@ -22,24 +25,34 @@ use crate::wal::{self, Failure, Log};
 /// No connection of this process may be open: the system drops SQLite's locks on the database when
 /// any descriptor of it is closed.
 pub(crate) fn prepare(location: &Location) -> Result<Option<Log>> {
-    if let Some(file) = open(location, "-journal")? {
-        flush(&file, &location.path_beside("-journal"))?;
-    }
-    let Some(database) = open(location, "")? else { return Ok(None) };
+    let Some(mut database) = open(location, "")? else { return Ok(None) };
     flush(&database, location.path())?;
-    let Some(log) = read_log(location)? else { return Ok(None) };
-    let is_ours = belongs(&database, &log);
-    if !is_ours.map_err(|source| io_error("open", location.path(), source))? {
-        let message = format!(
-            "the log {} does not belong to the database {}, which is of another time or another \
-             store: bring back the database that it belongs to, or move the log away to go on from \
-             this database alone",
-            location.path_beside("-wal").display(),
-            location.path().display()
-        );
-        return Err(error(ErrorKind::Unsupported, "open", message));
+    let header =
+        header(&mut database).map_err(|source| io_error("open", location.path(), source))?;
+    if let Some(mut file) = open(location, "-journal")? {
+        let path = location.path_beside("-journal");
+        flush(&file, &path)?;
+        let journal = journal::read(&mut file).map_err(|source| io_error("open", &path, source))?;
+        if journal.is_some_and(|journal| !journal.is_of(&header)) {
+            return Err(not_of_one_store(location, "journal", "-journal"));
+        }
     }
-    Ok(Some(log))
+    let log = read_log(location)?;
+    if log.is_some_and(|log| !belongs(&header, &log)) {
+        return Err(not_of_one_store(location, "log", "-wal"));
+    }
+    Ok(log)
+}
+
+fn not_of_one_store(location: &Location, what: &str, suffix: &str) -> Error {
+    let message = format!(
+        "the {what} {} does not belong to the database {}, which is of another time or another \
+         store: bring back the database that it belongs to, or move the {what} away to go on from \
+         this database alone",
+        location.path_beside(suffix).display(),
+        location.path().display()
+    );
+    error(ErrorKind::Unsupported, "open", message)
 }
 
 fn read_log(location: &Location) -> Result<Option<Log>> {
@@ -54,29 +67,33 @@ fn read_log(location: &Location) -> Result<Option<Log>> {
     read().or_else(|_| read()).map_err(|failure| damaged(&path, failure))
 }
 
-/// Whether the log was begun on this database.
+/// The start of the database, or as much of it as there is.
+fn header(database: &mut File) -> io::Result<Vec<u8>> {
+    let mut header = Vec::new();
+    database.take(DATABASE_HEADER_LEN as u64).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+/// Whether the log was begun on the database with this header.
 ///
 /// **Source**: <https://sqlite.org/fileformat2.html#the_database_header>.
-fn belongs(database: &File, log: &Log) -> io::Result<bool> {
-    let mut header = [0; 100];
-    match (&*database).read_exact(&mut header) {
-        Ok(()) => {}
+fn belongs(header: &[u8], log: &Log) -> bool {
+    if header.len() < DATABASE_HEADER_LEN {
         // SQLite would remove the log of an empty database.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-        Err(error) => return Err(error),
+        return false;
     }
     if !header.starts_with(b"SQLite format 3\0") {
         // SQLite says what it is.
-        return Ok(true);
+        return true;
     }
     let page_size = match u16::from_be_bytes([header[16], header[17]]) {
         1 => 1 << 16,
         size => u32::from(size),
     };
-    let field = wal::application_id(&header);
+    let field = wal::application_id(header);
     let stamp = Stamp::from_application_id(field);
     let with_log = Stamp::from_application_id(log.application_id.unwrap_or(field));
-    Ok(page_size == log.page_size && stamp.is_of_same_store(with_log))
+    page_size == log.page_size && stamp.is_of_same_store(with_log)
 }
 
 fn open(location: &Location, suffix: &str) -> Result<Option<File>> {

@@ -200,7 +200,7 @@ fn checksum(big_endian: bool, seed: Checksum, bytes: &[u8]) -> Checksum {
     })
 }
 
-fn word(bytes: &[u8]) -> u32 {
+pub(crate) fn word(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 

@@ -208,6 +208,41 @@ fn a_log_of_another_database_is_refused_and_nothing_is_changed() {
     check(2, 2);
 }
 
+/// G4: the same with the rollback journal that a killed ldk-node leaves.
+#[test]
+fn a_journal_of_another_database_is_refused_and_nothing_is_changed() {
+    let (directory, path) = directory();
+    open(&path).close_blocking().unwrap();
+    let ldk_node = Connection::open(&path).unwrap();
+    ldk_node.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(())).unwrap();
+    ldk_node.execute_batch("PRAGMA cache_size = 5").unwrap();
+    let put = |value: u8| {
+        let sql = "INSERT OR REPLACE INTO ldk_node_data VALUES ('p', 's', 'k', ?1, 1)";
+        ldk_node.execute(sql, [vec![value; 100_000]]).unwrap();
+    };
+    put(1);
+    let backup = fs::read(&path).unwrap();
+    put(2);
+    put(3);
+    ldk_node.execute_batch("BEGIN").unwrap();
+    put(4);
+    let crashed = directory.path().join("crashed");
+    fs::copy(&path, &crashed).unwrap();
+    fs::copy(beside(&path, "-journal"), beside(&crashed, "-journal")).unwrap();
+    let (right, journal) =
+        (fs::read(&crashed).unwrap(), fs::read(beside(&crashed, "-journal")).unwrap());
+    for wrong in [&backup[..], &[]] {
+        fs::write(&crashed, wrong).unwrap();
+        let error = SqliteBackend::open(&SqliteOptions::new(&crashed)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("move the journal away"), "{error}");
+        assert_eq!(fs::read(&crashed).unwrap(), wrong);
+        assert_eq!(fs::read(beside(&crashed, "-journal")).unwrap(), journal);
+    }
+    fs::write(&crashed, right).unwrap();
+    assert_eq!(open(&crashed).get_blocking(&id("k")).unwrap(), Some(vec![3; 100_000]));
+}
+
 /// G4, the other way round: whenever a store is killed, its database and log belong together, also
 /// while others checkpoint, or keep a checkpoint from its end.
 #[test]
