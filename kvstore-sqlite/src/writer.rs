@@ -78,18 +78,18 @@ impl Writer {
         }
     }
 
-    /// Writes so many bytes and some more to a file beside the database, which is removed again.
+    /// Writes so many bytes and some more to a file beside the database that has no name any more, so
+    /// that nothing of it can stay.
     fn try_room(&self, bytes: usize) -> Result<()> {
         const CHUNK: [u8; 1 << 16] = [0; 1 << 16];
         let Location { directory, .. } = &self.location;
         let name = self.location.name_beside(".kvstore-room");
         let write = || {
             let mut file = directory.create_file(&name)?;
+            directory.remove_file(&name)?;
             (0..=bytes / CHUNK.len()).try_for_each(|_| file.write_all(&CHUNK))
         };
-        let written = write();
-        let removed = directory.remove_file(&name);
-        written.and(removed).map_err(|source| io_error("commit", self.location.path(), source))
+        write().map_err(|source| io_error("commit", self.location.path(), source))
     }
 }
 

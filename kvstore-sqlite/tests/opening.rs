@@ -399,3 +399,28 @@ fn a_full_quota_is_a_full_disk() {
     assert!(trace.contains("EDQUOT"), "nothing was injected: {trace}");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "something was left behind");
 }
+
+/// What it costs: a flush for each commit, and a few for each log of a thousand pages.
+#[test]
+fn a_commit_takes_one_flush() {
+    const NAME: &str = "a_commit_takes_one_flush";
+    const COMMITS: usize = 2500;
+    if traced::is_traced() {
+        let store = open(&traced::directory().join("node.sqlite"));
+        for at in 0..COMMITS {
+            store.put_blocking(&id("k"), at.to_le_bytes().to_vec()).unwrap();
+        }
+        store.close_blocking().unwrap();
+        return;
+    }
+    let (directory, path) = directory();
+    open(&path).close_blocking().unwrap();
+    let calls = "trace=fsync,fdatasync,pwrite64";
+    let Some(trace) = traced::run(NAME, directory.path(), &["-e", calls]) else { return };
+    let count = |call: &str| trace.lines().filter(|line| line.contains(call)).count();
+    let (flushes, writes) = (count("sync("), count("pwrite64("));
+    // Opening and closing, and two logs in between: the database, the log and its header, the stamp.
+    assert!((COMMITS + 10..COMMITS + 25).contains(&flushes), "{flushes}");
+    // A frame is its header and its page.
+    assert!((2 * COMMITS..2 * COMMITS + 50).contains(&writes), "{writes}");
+}
