@@ -112,7 +112,7 @@ fn every_dependency_may_be_used() {
         if !licence.is_some_and(|licence| is_allowed(licence, &is_listed)) && !is_ours(&package) {
             wrong.push(format!("{name}: the licence {licence:?}"));
         }
-        if !package["source"].as_str().is_none_or(|source| source == CRATES_IO) {
+        if package["source"].as_str().is_some_and(|source| source != CRATES_IO) {
             wrong.push(format!("{name}: from {}", package["source"]));
         }
         for dependency in package["dependencies"].as_array().unwrap() {
