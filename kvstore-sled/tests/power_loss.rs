@@ -58,9 +58,10 @@ fn crash_bare(part: Part, steps: usize) -> Option<conformance::power_loss::Repor
 fn sled_alone_loses_what_it_has_flushed() {
     let Some(report) = crash_bare(Part::Writes, 20) else { return };
     let lost = report.bad.iter().filter(|bad| bad.says.contains("acknowledged writes are lost"));
-    assert!(lost.count() > 30, "sled is cured of it: {report}");
+    // What a kill leaves is not counted: once in a while sled does not open that either.
+    assert!(lost.count() > 0, "sled is cured of it: {report}");
+    assert!(report.bad_of(Model::Weak) > 0, "{report}");
     assert!(report.bad_of(Model::Ordered) > 0, "{report}");
-    assert_eq!(report.bad_of(Model::Killed), 0, "{report}");
 }
 
 /// Nor does it open again what a crash left of a new database.
