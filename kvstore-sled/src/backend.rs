@@ -11,7 +11,6 @@ use kvstore_core::{
     async_trait,
 };
 
-use crate::SledOptions;
 use crate::directory::{StoreDirectory, check_parts};
 use crate::encoding::{FORMAT, check_format};
 use crate::engine::{Engine, SEGMENT, guarded};
@@ -23,6 +22,7 @@ use crate::recovery::recover;
 use crate::stamp;
 use crate::view::View;
 use crate::writer::{Writer, closed, finish_intent};
+use crate::{SledOptions, batch};
 
 /// A sled database and the files of its large values; see the crate's page.
 pub struct SledBackend {
@@ -75,6 +75,7 @@ impl SledBackend {
             let mut files = LogFiles::open(view.engine.directory())?;
             // What is written here is short, but may begin a segment.
             files.check_room("open", SEGMENT)?;
+            batch::finish(&view.engine, &mut files, &values)?;
             finish_intent(&view)?;
             directory.settle()?;
             stamp::renew(&view.engine, &values, &mut files, stamp)?;

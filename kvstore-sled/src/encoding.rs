@@ -5,6 +5,7 @@
 //! | `f` | the format's name |
 //! | `c` | a number above all creation numbers that were given out |
 //! | `i` | the key of the only creation number that a crash may have left without its entry |
+//! | `b` | the CRC-32 of the file of a commit that is made in steps; see [`batch`](crate::batch) |
 //! | `s` | the stamp, or the current one and the next; see [`stamp`](crate::stamp) |
 //! | `l`, large value's number | its length, or nothing if an older version wrote it |
 //! | `o`, namespace, creation number with all bits turned over | the entry's key |
@@ -21,6 +22,7 @@ pub(crate) const FORMAT: &[u8] = b"f";
 pub(crate) const FORMAT_NAME: &[u8] = b"kvstore-sled 1";
 pub(crate) const CREATED_BELOW: &[u8] = b"c";
 pub(crate) const INTENT: &[u8] = b"i";
+pub(crate) const BATCH: &[u8] = b"b";
 pub(crate) const STAMPS: &[u8] = b"s";
 pub(crate) const LARGE: &[u8] = b"l";
 pub(crate) const VALUES: &[u8] = b"v";

@@ -7,11 +7,12 @@ use kvstore_core::local::{Directory, OwnerLock};
 use kvstore_core::{EntryId, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
 use sled::IVec;
 
+use crate::batch;
 use crate::encoding::{
     CREATED_BELOW, Content, INTENT, Stored, large_key, order_key, parse_number, parse_order,
     parse_order_key, value_key,
 };
-use crate::engine::{Change, MAX_INLINE, SEGMENT, apply_in_order, apply_together, guarded, read};
+use crate::engine::{Change, MAX_INLINE, apply_in_order, apply_together, guarded, read};
 use crate::error::{self, error, named};
 use crate::flush::LogFiles;
 use crate::large::{self, Superseded};
@@ -45,6 +46,8 @@ struct Plan {
     unneeded: Vec<u64>,
     /// A key of the creation order and the one of its value, which may be all that changes.
     pair: Option<(Vec<u8>, Vec<u8>)>,
+    /// The checksum of the file that holds the changes, if they are too many for one step.
+    in_steps: Option<u32>,
 }
 
 impl Writer {
@@ -72,8 +75,8 @@ impl Writer {
             self.superseded.remove(&self.values, plan.written);
             return prepared;
         }
-        let Plan { changes, pair, unneeded, .. } = plan;
-        guarded("commit", || self.apply(view, changes, pair))?;
+        let unneeded = std::mem::take(&mut plan.unneeded);
+        guarded("commit", || self.apply(view, plan))?;
         if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
             view.before.clear();
         }
@@ -98,17 +101,15 @@ impl Writer {
         if !plan.written.is_empty() {
             self.values.sync().map_err(named)?;
         }
-        let len = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| {
-            key.len() + value.as_ref().map_or(0, Vec::len) + 64
-        };
-        let bytes = plan.changes.iter().map(len).sum::<usize>() as u64;
-        // A leaf of up to 17 entries is written anew with every tenth change of it, and so are
-        // leaves that are split; the log goes on in whole segments.
-        let needed = 2 * SEGMENT + (4 * bytes).next_multiple_of(SEGMENT);
+        let bytes = plan.changes.iter().map(batch::bytes_of).sum::<usize>();
+        let needed = batch::room(bytes);
         self.files.check_room("commit", needed).or_else(|_| {
             self.superseded.retry(&self.values);
             self.files.check_room("commit", needed)
         })?;
+        if bytes > batch::MAX_AT_ONCE {
+            plan.in_steps = Some(batch::write(&self.values, plan.changes.iter())?);
+        }
         if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
             view.before = std::mem::take(&mut plan.before);
         }
@@ -184,19 +185,22 @@ impl Writer {
     fn apply(
         &mut self,
         view: &RwLock<Option<View>>,
-        changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-        pair: Option<(Vec<u8>, Vec<u8>)>,
+        Plan { changes, pair, in_steps, .. }: Plan,
     ) -> Result<()> {
         let view = view.read().unwrap_or_else(PoisonError::into_inner);
         let Some(view) = view.as_ref() else { return Err(closed("commit")) };
         let below = changes.get(CREATED_BELOW).cloned().flatten();
-        let tree = view.engine.tree();
-        match (changes.len(), pair) {
-            (1, _) => apply_in_order(tree, changes.into_iter().collect())?,
-            (2, Some(pair)) => apply_in_order(tree, in_order(changes, pair))?,
+        let (engine, tree) = (&view.engine, view.engine.tree());
+        let make_in_steps = |files: &mut LogFiles, changes: BTreeMap<_, _>, crc| {
+            batch::commit(engine, files, &self.values, changes.into_iter().collect(), crc)
+        };
+        match (changes.len(), pair, in_steps) {
+            (_, _, Some(crc)) => make_in_steps(&mut self.files, changes, crc)?,
+            (1, ..) => apply_in_order(tree, changes.into_iter().collect())?,
+            (2, Some(pair), _) => apply_in_order(tree, in_order(changes, pair))?,
             _ => apply_together(tree, changes.into_iter().collect())?,
         }
-        view.engine.flush().map_err(error::commit)?;
+        engine.flush().map_err(error::commit)?;
         self.files.sync()?;
         if let Some(below) = below {
             self.below = parse_number(&below)?;

@@ -125,3 +125,23 @@ fn a_file_that_sled_would_take_for_its_newest_snapshot_is_refused() {
     fs::remove_file(&stray).unwrap();
     open(&path);
 }
+
+/// B1: a commit that is larger than a segment is made in steps, and is there as a whole. The file of
+/// it goes.
+#[test]
+fn a_commit_of_several_segments_is_there_as_a_whole() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("store");
+    let store = open(&path);
+    let batch =
+        |fill: u8| (0..600).fold(store.batch(), |batch, at| batch.put(&id(at), vec![fill; 20_000]));
+    batch(1).commit_blocking().unwrap();
+    batch(2).commit_blocking().unwrap();
+    assert!(!path.join("values/batch").exists());
+    store.close_blocking().unwrap();
+    let store = open(&path);
+    for at in 0..600 {
+        assert!(store.get_blocking(&id(at)).unwrap() == Some(vec![2; 20_000]), "{at}");
+    }
+    assert_eq!(store.list_all_blocking().unwrap().len(), 600);
+}
