@@ -1,6 +1,7 @@
 //! What a crash may leave of one file's bytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::choice::Choice;
@@ -38,7 +39,7 @@ impl Edit {
     }
 
     /// The units that it changes in a file of this length.
-    fn units(&self, len: usize) -> std::ops::Range<usize> {
+    fn units(&self, len: usize) -> Range<usize> {
         let (from, to) = match self {
             Self::Write(offset, bytes) => (*offset, offset + bytes.len()),
             Self::Resize(to) => (*to.min(&len), len),
@@ -87,38 +88,72 @@ impl Layers {
             return Arc::clone(&self.durable);
         }
         let lengths = self.lengths();
-        let len = lengths[choice.survivors(self.pending.len())];
-        let whole_from = match ordered && len > self.durable.len() {
+        let reached = choice.survivors(self.pending.len());
+        let whole_from = match ordered && lengths[reached] > self.durable.len() {
             true => self.durable.len() / UNIT,
             false => usize::MAX,
         };
-        let mut writes: HashMap<usize, usize> = HashMap::new();
-        for (edit, before) in self.pending.iter().zip(&lengths) {
-            edit.units(*before).for_each(|unit| *writes.entry(unit).or_default() += 1);
+        let seen = self.seen(&lengths, reached);
+        // Of each unit the number of changes, and how many of them are certain.
+        let mut changes: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+        for (edit, units) in self.pending.iter().zip(&seen) {
+            for unit in units.clone() {
+                let (all, certain) = changes.entry(unit).or_default();
+                *all += 1;
+                if matches!(edit, Edit::Resize(_)) {
+                    *certain = *all;
+                }
+            }
         }
-        let mut units: Vec<_> = writes.into_iter().collect();
-        units.sort_unstable();
-        let survivors = units.into_iter().map(|(unit, writes)| {
-            (unit, if unit >= whole_from { writes } else { choice.survivors(writes) })
+        let survivors = changes.into_iter().map(|(unit, (all, certain))| {
+            let whole = unit >= whole_from;
+            (unit, if whole { all } else { certain + choice.survivors(all - certain) })
         });
-        let bytes = self.with(&survivors.collect(), &lengths, len);
-        Arc::new(bytes)
+        Arc::new(self.with(&survivors.collect(), &lengths, reached, &seen))
+    }
+
+    /// The units of each change that can be seen if the file has the length after so many of them.
+    ///
+    /// A file that was not made shorter on the disk shows nothing that was written later behind the
+    /// place where it should end: that lies in space that the file does not have yet.
+    fn seen(&self, lengths: &[usize], reached: usize) -> Vec<Range<usize>> {
+        let mut end = usize::MAX;
+        let units = self.pending.iter().zip(lengths).enumerate().map(|(at, (edit, before))| {
+            let units = edit.units(*before);
+            match edit {
+                Edit::Resize(to) if to < before && at >= reached => {
+                    end = end.min(to / UNIT);
+                    0..0
+                }
+                Edit::Resize(to) if to >= before => 0..0,
+                _ => units.start..units.end.min(end),
+            }
+        });
+        units.collect()
     }
 
     /// The bytes if so many of the changes to each unit have survived.
-    fn with(&self, survivors: &HashMap<usize, usize>, lengths: &[usize], len: usize) -> Vec<u8> {
+    fn with(
+        &self,
+        survivors: &HashMap<usize, usize>,
+        lengths: &[usize],
+        reached: usize,
+        seen: &[Range<usize>],
+    ) -> Vec<u8> {
         let longest = lengths.iter().copied().max().unwrap_or(0).next_multiple_of(UNIT);
         let mut current = self.durable.to_vec();
         current.resize(longest, 0);
         let mut content = current.clone();
         let mut done: HashMap<usize, usize> = HashMap::new();
-        for (edit, before) in self.pending.iter().zip(lengths) {
+        for (at, edit) in self.pending.iter().enumerate() {
             match edit {
                 Edit::Write(offset, bytes) => write_at(&mut current, *offset, bytes),
-                Edit::Resize(to) if to < before => current[*to..*before].fill(0),
+                Edit::Resize(to) if *to < lengths[at] && at < reached => {
+                    current[*to..lengths[at]].fill(0);
+                }
                 Edit::Resize(_) => {}
             }
-            for unit in edit.units(*before) {
+            for unit in seen[at].clone() {
                 let done = done.entry(unit).or_default();
                 *done += 1;
                 if survivors.get(&unit).is_some_and(|survivors| *done == *survivors) {
@@ -127,7 +162,7 @@ impl Layers {
                 }
             }
         }
-        content.resize(len, 0);
+        content.resize(lengths[reached], 0);
         content
     }
 }
@@ -170,5 +205,17 @@ mod tests {
             }
         }
         assert_eq!(lengths.into_iter().collect::<Vec<_>>(), [10, 700, 1020, 2000]);
+    }
+
+    #[test]
+    fn a_file_is_made_shorter_as_a_whole_or_not() {
+        let mut layers = Layers::new(Arc::new(vec![1; 3000]));
+        layers.edit(Edit::Resize(0));
+        layers.edit(Edit::Write(0, vec![2; 1000].into()));
+        for (seed, ordered) in (0..1000).flat_map(|seed| [(seed, false), (seed, true)]) {
+            let crashed = layers.crash(&mut Choice::new(Keep::Some(seed)), ordered);
+            let is_old = *crashed == vec![1; 3000];
+            assert!(is_old || (crashed.len() <= 1000 && !crashed.contains(&1)), "{crashed:?}");
+        }
     }
 }

@@ -14,7 +14,8 @@ use super::weak::Weak;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Model {
     /// A loss of power on a disk that owes only what was flushed: every change of a name and every
-    /// 512 bytes of a file that were not may be there or not, each by itself.
+    /// 512 bytes of a file that were not may be there or not, each by itself. A file is made shorter
+    /// as a whole or not.
     Weak,
     /// A loss of power on a file system that keeps the order of its metadata, as ext4 with
     /// `data=ordered` does.
