@@ -6,6 +6,7 @@
 
 use super::choice::Random;
 use super::oracle::Opener;
+use super::recording::Phase;
 use super::session::{self, Failure, Life, Session};
 use super::state::{self, State};
 use super::workload::Workload;
@@ -83,12 +84,18 @@ fn follow(
 }
 
 /// Mostly between the write and the flush of a commit: after other events the page cache holds
-/// little that the disk does not.
+/// little that the disk does not. Of the others half are while it opens, or is made.
 fn kill(session: &Session, random: &mut Random) -> usize {
-    let mut moments = state::before_commits(&session.recording, session.begun);
-    if moments.is_empty() || random.chance(30) {
-        moments = state::moments(&session.recording, None, session.begun);
-        moments = state::around_flushes(&session.recording, moments);
+    let (recording, begun) = (&session.recording, session.begun);
+    let around_flushes =
+        |phase| state::around_flushes(recording, state::moments(recording, phase, begun));
+    let mut moments = match random.below(10) {
+        0..6 => state::before_commits(recording, begun),
+        6..8 => around_flushes(Some(Phase::Open)),
+        _ => Vec::new(),
+    };
+    if moments.is_empty() {
+        moments = around_flushes(None);
     }
     moments[random.below(moments.len())]
 }
