@@ -35,6 +35,12 @@ pub trait Fixture: Send + Sync + Sized + 'static {
     /// The directory that holds the backend's files and nothing else, for a backend on local files.
     fn directory(&self) -> Option<&Path>;
 
+    /// How many bytes of [`directory`](Self::directory) may be taken on the disk beyond the values,
+    /// journals, logs and space to be used again included (contract G2).
+    fn overhead_bytes(&self) -> u64 {
+        64 << 20
+    }
+
     /// Opens the backend where its directory was moved to; `None` if that cannot be done.
     ///
     /// `path` is what became of [`directory`](Self::directory) (contract G5).

@@ -91,6 +91,7 @@ macro_rules! for_each_law {
                 w3_a_dropped_owner_is_forgotten
             }
             life {
+                g2_superseded_values_give_their_space_back
                 g3_a_page_holds_up_nothing
                 g5_a_moved_store_is_whole
             }
