@@ -55,7 +55,7 @@ impl Drop for Disk {
         let Some(session) = self.session.take() else { return };
         if session.umount_and_join().is_err() {
             // A store that hangs keeps it busy: detached, it goes with the process.
-            let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+            let _ = Command::new("umount").arg("-l").arg(self.path()).output();
         }
     }
 }

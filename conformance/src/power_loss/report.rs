@@ -1,5 +1,6 @@
 //! What a check found.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, io};
@@ -59,6 +60,16 @@ impl Report {
     #[must_use]
     pub fn states(&self) -> usize {
         self.tried.iter().sum()
+    }
+
+    /// The first state of each kind of failure: one may hide another.
+    pub(super) fn examples(&self) -> impl Iterator<Item = &Bad> {
+        // Messages begin with the kind; numbers and names come later.
+        const KIND: usize = 16;
+        let mut seen = HashSet::new();
+        self.bad
+            .iter()
+            .filter(move |bad| seen.insert(bad.says.chars().take(KIND).collect::<String>()))
     }
 
     /// How many states of a model were bad.
