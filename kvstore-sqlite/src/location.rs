@@ -1,12 +1,12 @@
 //! Where the database lies: an open directory and a name in it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kvstore_core::local::{Directory, OwnerLock, io_error};
-use kvstore_core::{ErrorKind, Result, log};
+use kvstore_core::{Error, ErrorKind, Result};
 
 use crate::SqliteOptions;
 use crate::error::error;
@@ -117,6 +117,34 @@ impl Location {
         Ok(())
     }
 
+    /// Says that a write of so many bytes failed for want of room, if that is so: SQLite does not tell
+    /// a full quota from a disk that fails (contract P5).
+    pub(crate) fn explain(&self, failure: Error, bytes: usize) -> Error {
+        if failure.kind() != ErrorKind::Io {
+            return failure;
+        }
+        match self.try_room(bytes) {
+            Err(full) if full.kind() == ErrorKind::StorageFull => {
+                error(ErrorKind::StorageFull, failure.operation(), full.message())
+                    .with_source(failure)
+            }
+            _ => failure,
+        }
+    }
+
+    /// Writes so many bytes and some more to a file beside the database that has no name any more, so
+    /// that nothing of it can stay.
+    fn try_room(&self, bytes: usize) -> Result<()> {
+        static CHUNK: [u8; 1 << 16] = [0; 1 << 16];
+        let name = self.name_beside(".kvstore-room");
+        let write = || {
+            let mut file = self.directory.create_file(&name)?;
+            self.directory.remove_file(&name)?;
+            (0..=bytes / CHUNK.len()).try_for_each(|_| file.write_all(&CHUNK))
+        };
+        write().map_err(|source| io_error("commit", &self.path, source))
+    }
+
     /// Takes the right to read the files from everybody but their owner (contract S1): they hold the
     /// channels' keys, and SQLite gives its log the mode of the database. Other users' files stay as
     /// they are.
@@ -125,11 +153,15 @@ impl Location {
         for suffix in ["", "-wal", "-shm", "-journal"] {
             let path = self.path_beside(suffix);
             match close_to_others(&path) {
-                Ok(true) => log(|| tracing::info!(path = %path.display(), "closed to other users")),
+                Ok(true) => kvstore_core::log(
+                    || tracing::info!(path = %path.display(), "closed to other users"),
+                ),
                 Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    log(|| tracing::warn!(path = %path.display(), "it stays open to other users"));
+                    kvstore_core::log(
+                        || tracing::warn!(path = %path.display(), "it stays open to other users"),
+                    );
                 }
                 Err(source) => return Err(io_error("open", &path, source)),
             }
@@ -163,7 +195,7 @@ fn is_symbolic_link(path: &Path) -> io::Result<bool> {
 ///
 /// **Source**: `statx(2)`, `STATX_ATTR_MOUNT_ROOT`; Linux before 5.8 does not tell.
 #[cfg(target_os = "linux")]
-fn is_mount_point(directory: &Directory, name: &OsStr) -> bool {
+fn is_mount_point(directory: &Directory, name: &std::ffi::OsStr) -> bool {
     use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
     directory.try_clone_file().is_ok_and(|directory| {
         statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::empty())

@@ -22,7 +22,7 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
     check_library(rusqlite::version_number())?;
     let location = Location::find(options).map_err(named)?;
     let lock = location.lock().map_err(named)?;
-    let about_path = |error: Error| about(error, location.path());
+    let about_path = |error: Error| about(location.explain(error, 0), location.path());
     if create(&location, options).map_err(about_path)? {
         log(|| tracing::info!(path = %location.path().display(), "new store made"));
     }
@@ -81,7 +81,7 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
 /// The log itself is flushed already; see [`recovery::prepare`].
 fn settle(connection: &Connection, location: &Location) -> Result<()> {
     let checkpoint = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-    match checkpoint.map_err(|source| engine("open", source)) {
+    match checkpoint.map_err(|source| location.explain(engine("open", source), 0)) {
         Err(full) if full.kind() == ErrorKind::StorageFull => {
             log(|| tracing::warn!(error = %full, "the log stays beside the database"));
         }

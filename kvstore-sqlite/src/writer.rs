@@ -1,10 +1,9 @@
 //! The one connection that writes.
 
-use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kvstore_core::local::{OwnerLock, io_error};
-use kvstore_core::{Error, ErrorKind, Mutation, Result, log};
+use kvstore_core::local::OwnerLock;
+use kvstore_core::{ErrorKind, Mutation, Result, log};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use crate::error::{commit_error, engine, error, write_error};
@@ -33,7 +32,10 @@ impl Writer {
             }
             if is_stamp_due { stamp::write(transaction).map_err(write_error) } else { Ok(()) }
         });
-        committed.map_err(|failure| self.explain(failure, mutations))?;
+        committed.map_err(|failure| {
+            let values = mutations.iter().filter_map(Mutation::value);
+            self.location.explain(failure, values.map(|value| value.len()).sum())
+        })?;
         if is_stamp_due {
             self.note_stamp();
         }
@@ -62,34 +64,6 @@ impl Writer {
 
     fn note_stamp(&mut self) {
         self.stamper.take_if(|stamper| !stamper.set_stamped());
-    }
-
-    /// SQLite does not say why a write failed: a full quota counts as a full disk (contract P5).
-    fn explain(&self, failure: Error, mutations: &[Mutation]) -> Error {
-        if failure.kind() != ErrorKind::Io {
-            return failure;
-        }
-        let bytes = mutations.iter().filter_map(Mutation::value).map(|value| value.len()).sum();
-        match self.try_room(bytes) {
-            Err(full) if full.kind() == ErrorKind::StorageFull => {
-                error(ErrorKind::StorageFull, "commit", full.message()).with_source(failure)
-            }
-            _ => failure,
-        }
-    }
-
-    /// Writes so many bytes and some more to a file beside the database that has no name any more, so
-    /// that nothing of it can stay.
-    fn try_room(&self, bytes: usize) -> Result<()> {
-        const CHUNK: [u8; 1 << 16] = [0; 1 << 16];
-        let Location { directory, .. } = &self.location;
-        let name = self.location.name_beside(".kvstore-room");
-        let write = || {
-            let mut file = directory.create_file(&name)?;
-            directory.remove_file(&name)?;
-            (0..=bytes / CHUNK.len()).try_for_each(|_| file.write_all(&CHUNK))
-        };
-        write().map_err(|source| io_error("commit", self.location.path(), source))
     }
 }
 

@@ -400,6 +400,36 @@ fn a_full_quota_is_a_full_disk() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "something was left behind");
 }
 
+/// The same while a store is made; nothing of it stays, and it is made once there is room.
+#[test]
+fn a_full_quota_while_a_store_is_made_is_a_full_disk() {
+    const NAME: &str = "a_full_quota_while_a_store_is_made_is_a_full_disk";
+    if traced::is_traced() {
+        let options = SqliteOptions::new(traced::directory().join("node.sqlite"));
+        let mut errors = Vec::new();
+        while let Err(error) = SqliteBackend::open(&options) {
+            errors.push(error);
+        }
+        assert!(errors.len() > 3, "{errors:?}");
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        }
+        return;
+    }
+    let (directory, path) = directory();
+    let paths = [".creating", ".creating-journal", ".creating-wal", ".kvstore-room"];
+    let paths = paths.map(|suffix| beside(&path, suffix).to_str().unwrap().to_owned());
+    let mut arguments: Vec<_> = paths.iter().flat_map(|path| ["-P", path.as_str()]).collect();
+    arguments.extend(["-e", "trace=pwrite64,write", "-e", "inject=write:error=EDQUOT"]);
+    arguments.extend(["-e", "inject=pwrite64:error=EDQUOT:when=1..60+2", "-s", "1"]);
+    let Some(trace) = traced::run(NAME, directory.path(), &arguments) else { return };
+    assert!(trace.contains("EDQUOT"), "nothing was injected: {trace}");
+    let store = open(&path);
+    store.put_blocking(&id("k"), vec![1]).unwrap();
+    store.close_blocking().unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "something was left behind");
+}
+
 /// What it costs: a flush for each commit, and a few for each log of a thousand pages.
 #[test]
 fn a_commit_takes_one_flush() {
