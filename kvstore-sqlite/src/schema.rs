@@ -329,13 +329,6 @@ fn widen_primary_key(transaction: &Transaction<'_>, table: &TableName) -> rusqli
 /// to what a trigger does: hence the question before the insert.
 fn number_creations(transaction: &Transaction<'_>, table: &TableName) -> rusqlite::Result<()> {
     let order = table.creation_order();
-    let (created, removed) = (format!("{order}_created"), format!("{order}_removed"));
-    let kept = exists(transaction, "trigger", &created)?
-        && exists(transaction, "trigger", &removed)?
-        && exists(transaction, "table", &order)?;
-    if kept {
-        return Ok(());
-    }
     let names = "primary_namespace, secondary_namespace, key";
     let same_as = |row: &str| {
         format!(
@@ -343,6 +336,24 @@ fn number_creations(transaction: &Transaction<'_>, table: &TableName) -> rusqlit
              AND secondary_namespace = {row}.secondary_namespace AND key = {row}.key"
         )
     };
+    let created = format!(
+        "CREATE TRIGGER \"{order}_created\" AFTER INSERT ON \"{table}\" BEGIN \
+         INSERT INTO \"{order}\" ({names}) SELECT new.primary_namespace, new.secondary_namespace, \
+         new.key WHERE NOT EXISTS (SELECT 1 FROM \"{order}\" WHERE {}); END",
+        same_as("new")
+    );
+    let removed = format!(
+        "CREATE TRIGGER \"{order}_removed\" AFTER DELETE ON \"{table}\" BEGIN \
+         DELETE FROM \"{order}\" WHERE {}; END",
+        same_as("old")
+    );
+    let is_kept = exists(transaction, "table", &order)?
+        && has_trigger(transaction, &created)?
+        && has_trigger(transaction, &removed)?
+        && count(transaction, &order)? == count(transaction, &table.0)?;
+    if is_kept {
+        return Ok(());
+    }
     transaction.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS \"{order}\" (sort_order INTEGER PRIMARY KEY AUTOINCREMENT, \
          primary_namespace TEXT NOT NULL, secondary_namespace TEXT NOT NULL, key TEXT NOT NULL, \
@@ -353,18 +364,20 @@ fn number_creations(transaction: &Transaction<'_>, table: &TableName) -> rusqlit
          (SELECT 1 FROM \"{table}\" AS entry WHERE {same_as_order});
          INSERT INTO \"{order}\" ({names}) SELECT {names} FROM \"{table}\" AS entry \
          WHERE NOT EXISTS (SELECT 1 FROM \"{order}\" WHERE {same_as_entry}) ORDER BY rowid;
-         DROP TRIGGER IF EXISTS \"{created}\";
-         CREATE TRIGGER \"{created}\" AFTER INSERT ON \"{table}\" BEGIN \
-         INSERT INTO \"{order}\" ({names}) SELECT new.primary_namespace, new.secondary_namespace, \
-         new.key WHERE NOT EXISTS (SELECT 1 FROM \"{order}\" WHERE {same_as_new}); END;
-         DROP TRIGGER IF EXISTS \"{removed}\";
-         CREATE TRIGGER \"{removed}\" AFTER DELETE ON \"{table}\" BEGIN \
-         DELETE FROM \"{order}\" WHERE {same_as_old}; END;",
+         DROP TRIGGER IF EXISTS \"{order}_created\"; {created};
+         DROP TRIGGER IF EXISTS \"{order}_removed\"; {removed};",
         same_as_order = same_as(&format!("\"{order}\"")),
         same_as_entry = same_as("entry"),
-        same_as_new = same_as("new"),
-        same_as_old = same_as("old"),
     ))
+}
+
+fn has_trigger(transaction: &Transaction<'_>, sql: &str) -> rusqlite::Result<bool> {
+    let found = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND sql = ?1)";
+    transaction.query_row(found, [sql], |row| row.get(0))
+}
+
+fn count(transaction: &Transaction<'_>, table: &str) -> rusqlite::Result<i64> {
+    transaction.query_row(&format!("SELECT count(*) FROM \"{table}\""), [], |row| row.get(0))
 }
 
 /// Rewrites a table of schema 2 as one of schema 3, in creation order.

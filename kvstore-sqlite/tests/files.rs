@@ -111,6 +111,31 @@ fn creation_numbers_are_mended_if_a_tool_dropped_the_triggers() {
     assert_eq!(keys(&store), ["c", "b"]);
     store.put_blocking(&id("s", "a"), vec![3]).unwrap();
     assert_eq!(keys(&store), ["a", "c", "b"]);
+    store.close_blocking().unwrap();
+    // A trigger by the right name that does something else, and numbers that are not there.
+    let tool = Connection::open(&path).unwrap();
+    tool.execute_batch(
+        "DROP TRIGGER ldk_node_data_creation_order_created; \
+         CREATE TRIGGER ldk_node_data_creation_order_created AFTER INSERT ON ldk_node_data \
+         BEGIN SELECT 1; END",
+    )
+    .unwrap();
+    drop(tool);
+    open(&path).close_blocking().unwrap();
+    let tool = Connection::open(&path).unwrap();
+    replace(&tool, "s", "d", &[2]);
+    let sql = "SELECT count(*) FROM ldk_node_data_creation_order WHERE key = 'd'";
+    let numbered: i64 = tool.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(numbered, 1, "the trigger is not the right one again");
+    drop(tool);
+    assert_eq!(keys(&open(&path)), ["d", "a", "c", "b"]);
+    let tool = Connection::open(&path).unwrap();
+    replace(&tool, "s", "e", &[2]);
+    tool.execute_batch("DELETE FROM ldk_node_data_creation_order WHERE key = 'b'").unwrap();
+    drop(tool);
+    let options = SqliteOptions::new(&path).upgrade_schema(true);
+    let store = Store::open(SqliteBackend::open(&options).unwrap()).unwrap();
+    assert_eq!(keys(&store), ["b", "e", "d", "a", "c"], "an entry without a number is lost");
 }
 
 #[test]
