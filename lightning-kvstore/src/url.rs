@@ -94,7 +94,7 @@ impl StoreUrl {
     ) -> Result<()> {
         for (at, (name, value)) in self.parameters.iter().enumerate() {
             if self.parameters[..at].iter().any(|(earlier, _)| earlier == name) {
-                return Err(bad_url(format!("the option {name:?} stands there twice")));
+                return Err(bad_url(format!("duplicate option {name:?}")));
             }
             if !set(name, value) {
                 let scheme = self.scheme;
@@ -154,8 +154,10 @@ fn may_create<'a>(mut values: impl Iterator<Item = &'a str>) -> Result<bool> {
     match (values.next(), values.next()) {
         (None | Some("true"), None) => Ok(true),
         (Some("false"), None) => Ok(false),
-        (_, Some(_)) => Err(bad_url("the option \"create\" stands there twice".into())),
-        (_, None) => Err(bad_url("the option \"create\" is true or false".into())),
+        (_, Some(_)) => Err(bad_url("duplicate option \"create\"".into())),
+        (_, None) => {
+            Err(bad_url("the option \"create\" is true or false; write create=false".into()))
+        }
     }
 }
 
@@ -230,5 +232,26 @@ impl fmt::Display for StoreUrl {
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreUrl({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rest goes to a parser that knows no such option.
+    #[test]
+    fn create_is_taken_out_of_a_server_url() {
+        for (url, rest, create) in [
+            ("postgres://a:b@c/d", "postgres://a:b@c/d", true),
+            ("postgres://a:b@c/d?create=false", "postgres://a:b@c/d", false),
+            ("postgres://c/d?x=1&create=false&y=%26", "postgres://c/d?x=1&y=%26", false),
+            ("postgres://c/d?created=1&create=true", "postgres://c/d?created=1", true),
+        ] {
+            assert_eq!(without_create(url).unwrap(), (rest.to_owned(), create));
+        }
+        for url in ["postgres://c/d?create", "postgres://c/d?create=false&create=false"] {
+            assert_eq!(without_create(url).unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
     }
 }

@@ -133,10 +133,10 @@ mod sqlite {
     fn bad_options_say_which_there_are() {
         for (url, advice) in [
             ("sqlite:x?create=no", "true or false"),
-            ("sqlite:x?create=false&create=true", "twice"),
+            ("sqlite:x?create=false&create=true", "duplicate"),
             ("sqlite:", "needs a path"),
             ("sqlite:x?tabel=mine", "table=NAME"),
-            ("sqlite:x?table=a&table=b", "twice"),
+            ("sqlite:x?table=a&table=b", "duplicate"),
             ("sqlite:x?table=1;drop", "letters, digits"),
             ("sqlite:a%00b", "byte zero"),
         ] {
