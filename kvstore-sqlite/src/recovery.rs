@@ -27,6 +27,9 @@ const DATABASE_HEADER_LEN: usize = 100;
 pub(crate) fn prepare(location: &Location) -> Result<Option<Log>> {
     let Some(mut database) = open(location, "")? else { return Ok(None) };
     flush(&database, location.path())?;
+    // The name of a database that an owner made and did not live to flush: a log beside it may
+    // become durable before it does.
+    location.directory.sync()?;
     let header =
         header(&mut database).map_err(|source| io_error("open", location.path(), source))?;
     if let Some(mut file) = open(location, "-journal")? {
