@@ -181,3 +181,38 @@ fn a_file_that_could_not_be_removed_is_tried_again() {
     (0..64).for_each(|_| store.put_blocking(&id(1), value(2)).unwrap());
     assert!(!file.exists());
 }
+
+/// G5: so does one whose disk is unmounted lazily, which only root can do.
+#[cfg(target_os = "linux")]
+#[test]
+#[allow(clippy::print_stdout, reason = "a skipped test says so")]
+fn a_store_whose_disk_is_unmounted_lazily_goes_on() {
+    use std::process::Command;
+    let run = |program: &str, arguments: &[&str]| {
+        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+    };
+    let parent = tempfile::tempdir().unwrap();
+    let (disk, elsewhere) = (parent.path().join("disk"), parent.path().join("elsewhere"));
+    [&disk, &elsewhere].iter().for_each(|path| fs::create_dir(path).unwrap());
+    let (at, other) = (disk.to_str().unwrap(), elsewhere.to_str().unwrap());
+    if !run("mount", &["-t", "tmpfs", "-o", "size=64m", "none", at]) {
+        println!("SKIPPED: a disk cannot be mounted here");
+        return;
+    }
+    let mounted = run("mount", &["--bind", at, other]);
+    let passed = std::panic::catch_unwind(|| {
+        assert!(mounted, "it cannot be mounted a second time");
+        let store = open(&disk.join("store"));
+        (0..4).for_each(|at| store.put_blocking(&id(at), value(at)).unwrap());
+        assert!(run("umount", &["-l", at]));
+        (4..8).for_each(|at| store.put_blocking(&id(at), value(at)).unwrap());
+        (0..8).for_each(|at| assert!(store.get_blocking(&id(at)).unwrap() == Some(value(at))));
+        store.close_blocking().unwrap();
+        assert_eq!(fs::read_dir(&disk).unwrap().count(), 0, "made anew below the mount point");
+        let store = open(&elsewhere.join("store"));
+        (0..8).for_each(|at| assert!(store.get_blocking(&id(at)).unwrap() == Some(value(at))));
+    });
+    run("umount", &["-l", other]);
+    run("umount", &["-l", at]);
+    passed.unwrap();
+}
