@@ -23,7 +23,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let (Some(name), false) = (path.file_name(), kind.is_some_and(|kind| kind.is_dir())) else {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     };
-    if kind.is_some_and(|kind| kind.is_symlink()) {
+    let is_link = kind.is_some_and(|kind| kind.is_symlink());
+    // `/dev/stdout` is a link, too.
+    let kind = if is_link { fs::metadata(path).ok().map(|found| found.file_type()) } else { kind };
+    if is_link && kind.is_none_or(|kind| kind.is_file()) {
         let says = "it is a symbolic link; name the file itself, or leave out the option for the \
                     standard output";
         return Err(failed(io::Error::other(says)));

@@ -100,6 +100,8 @@ fn a_link_is_not_followed_and_a_directory_not_replaced() {
 fn pipes_and_devices_are_written_to() {
     let place = Place::new();
     assert_eq!(place.get(Path::new("/dev/null")), (0, String::new()));
+    let output = kvstore(&["get", &place.url, "k", "-o", "/dev/stdout"]);
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), VALUE), "{output:?}");
     let pipe = place.out("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let read = std::thread::spawn({

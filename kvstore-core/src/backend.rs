@@ -59,9 +59,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Reads up to `limit` entries of `namespace` that come after `after`, or from the newest one:
     /// by falling creation number, then by rising key. Values are filled in if `values` is set.
     ///
-    /// One operation of the engine, on one state of the store; its cost depends on `limit`, not on
-    /// the size of the namespace. Fewer than `limit` entries mean that there are no more. A `limit`
-    /// of `usize::MAX` asks for all. `after` need not exist.
+    /// Its cost depends on `limit`, not on the size of the namespace. Fewer than `limit` entries mean
+    /// that there are no more. A `limit` of `usize::MAX` asks for all. `after` need not exist.
+    ///
+    /// Up to 64 entries are one operation of the engine, on one state of the store. More may be read
+    /// in steps, so that no commit waits for all of them (contract G3): then an entry that was there
+    /// throughout is shown exactly once (L6), and each value is one that its entry had meanwhile.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -73,7 +76,10 @@ pub trait Backend: Send + Sync + 'static {
         values: bool,
     ) -> Result<Vec<PageEntry>>;
 
-    /// Lists every entry of every namespace once, in any order, from one state of the store.
+    /// Lists every entry of every namespace once, in any order.
+    ///
+    /// It may be done in steps, as a [`page`](Self::page) may: an entry that was there throughout is
+    /// listed exactly once (contract L3, L11).
     ///
     /// # Errors
     /// As [`get`](Self::get).
