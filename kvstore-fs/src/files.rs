@@ -200,6 +200,19 @@ mod tests {
         assert_eq!(untrusted(&Directory::open(Path::new("/proc")).unwrap()), None);
     }
 
+    /// P1: a disk that is mounted at a directory of the store is not reached by one `syncfs`.
+    #[test]
+    fn files_on_another_device_are_flushed_one_by_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Directory::open(directory.path()).unwrap();
+        let device = root.identity().unwrap().device;
+        let at_once = |devices: &[Option<u64>]| {
+            matches!(Flusher::new(&root, 100, devices).unwrap(), Flusher::AtOnce(_))
+        };
+        assert_eq!(at_once(&[Some(device), None]), flushes_at_once(&root));
+        assert!(!at_once(&[Some(device), Some(device + 1)]));
+    }
+
     #[test]
     fn releases_are_compared_by_their_numbers() {
         for release in ["5.8", "5.10.0-1-amd64", "6.1.0", "10.0-rc1"] {

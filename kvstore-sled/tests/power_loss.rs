@@ -15,7 +15,7 @@ fn open(directory: &Path) -> Result<SledBackend> {
     SledBackend::open(&SledOptions::new(directory.join("store")))
 }
 
-/// All but the engine's own files and as many large values as there are entries that have one.
+/// All but the engine's own files, the stamp, and as many large values as there are entries that have one.
 fn leftovers(directory: &Path) -> Vec<PathBuf> {
     let (engine, values) = (directory.join("store/engine"), directory.join("store/values"));
     let is_engine = |path: &Path| {
@@ -23,8 +23,9 @@ fn leftovers(directory: &Path) -> Vec<PathBuf> {
         let snapshot = name.strip_prefix("snap.");
         ["db", "conf"].contains(&name) || snapshot.is_some_and(|number| !number.contains('.'))
     };
-    let (large, mut left): (Vec<_>, Vec<_>) =
-        power_loss::files(directory).into_iter().partition(|path| path.starts_with(&values));
+    let files = power_loss::files(directory).into_iter();
+    let files = files.filter(|path| *path != values.join("stamp"));
+    let (large, mut left): (Vec<_>, Vec<_>) = files.partition(|path| path.starts_with(&values));
     left.retain(|path| !is_engine(path));
     if !large.is_empty() && large.len() > large_entries(directory) {
         left.extend(large);
