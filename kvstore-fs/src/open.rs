@@ -222,6 +222,24 @@ mod tests {
         }
     }
 
+    /// P5: a write that finds the disk full waits for what is superseded to be removed.
+    #[test]
+    fn a_full_disk_is_cleaned_up_before_a_write_fails() {
+        let Some(disk) = conformance::SmallDisk::mount_of(4) else { return };
+        let options = FsOptions::new(disk.path().join("store")).journal_bytes(0);
+        let mut opened = open(&options).unwrap();
+        opened.writer.commit(&opened.shared, &[put("k", vec![1; 300_000])]).unwrap();
+        // Superseded, and nobody has asked for its removal yet.
+        let spool = opened.shared.spool.get().unwrap();
+        std::io::Write::write_all(&mut spool.create_file("99").unwrap(), &[7; 2 << 20]).unwrap();
+        let superseded = crate::record::Spooled { number: 99, offset: 0, len: 2 << 20, crc: 0 };
+        let mut state = opened.shared.write_state();
+        state.add_spooled_record(&superseded, 0);
+        state.release_records(0);
+        drop(state);
+        opened.writer.commit(&opened.shared, &[put("large", vec![2; 2 << 20])]).unwrap();
+    }
+
     #[test]
     fn creation_numbers_are_whole_units_and_rise() {
         for unit in TIME_UNITS {

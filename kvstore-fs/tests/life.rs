@@ -7,6 +7,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conformance::SmallDisk;
 use kvstore_core::{Batch, ErrorKind, Namespace};
@@ -385,21 +386,22 @@ fn a_date_that_no_file_can_follow_is_refused() {
     store.close_blocking().unwrap();
     let file = File::options().write(true).open(path.join("p/s/k")).unwrap();
     // The last time of ext4; others have other ends.
-    let last = std::time::UNIX_EPOCH + std::time::Duration::from_secs(15_032_385_535);
-    file.set_modified(last).unwrap();
-    if file.metadata().unwrap().modified().unwrap() < last {
-        println!("SKIPPED: this file system cannot date a file so late");
+    let last = UNIX_EPOCH + Duration::from_secs(15_032_385_535);
+    let kept = |time: SystemTime| {
+        file.set_modified(time).unwrap();
+        file.metadata().unwrap().modified().unwrap() == time
+    };
+    if !kept(last) || kept(last + Duration::from_secs(1)) {
+        println!("SKIPPED: the last time of this file system is another");
         return;
     }
-    let later = last + std::time::Duration::from_secs(1);
-    file.set_modified(later).unwrap();
-    if file.metadata().unwrap().modified().unwrap() == later {
-        println!("SKIPPED: this file system can date files later than ext4");
-        return;
+    // Nothing can follow it, or not for long.
+    for before in [0, 30 * 24 * 3600] {
+        assert!(kept(last - Duration::from_secs(before)));
+        let (kind, message) = refused(&FsOptions::new(&path));
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(message.contains("touch"), "{message}");
     }
-    let (kind, message) = refused(&FsOptions::new(&path));
-    assert_eq!(kind, ErrorKind::Unsupported);
-    assert!(message.contains("touch"), "{message}");
 }
 
 /// R2: no right to look is not absence.
