@@ -164,6 +164,12 @@ mod tests {
 
     use super::*;
 
+    /// Ends the checkpoint's thread, which holds the directory open.
+    fn end(opened: Opened) {
+        opened.shared.checkpoint.end();
+        opened.checkpointer.join().unwrap();
+    }
+
     fn put(key: &str, value: Vec<u8>) -> Mutation {
         let id = EntryId::new("p", "s", key).unwrap();
         Mutation::Put { id, value: value.into(), renew: false }
@@ -182,6 +188,7 @@ mod tests {
         opened.shared.checkpoint.wait_for(4).unwrap();
         let (_, contents) = journal::read(&opened.shared.root).unwrap().unwrap();
         assert!(contents.header.checkpointed >= 4, "{}", contents.header.checkpointed);
+        end(opened);
     }
 
     /// G1: a group that is too large for the journal stays in its spool file.
@@ -207,6 +214,7 @@ mod tests {
             let found = crate::reader::get(&opened.shared, mutation.id()).unwrap();
             assert_eq!(found.as_deref(), mutation.value().map(|value| &value[..]));
         }
+        end(opened);
     }
 
     /// G1: a writer waits while more is kept in memory than the options allow.
@@ -220,6 +228,7 @@ mod tests {
             let state = opened.shared.state.read().unwrap_or_else(PoisonError::into_inner);
             assert!(state.dirty_bytes <= 59_000, "{}", state.dirty_bytes);
         }
+        end(opened);
     }
 
     /// P5: a write that finds the disk full waits for what is superseded to be removed.
@@ -238,6 +247,7 @@ mod tests {
         state.release_records(0);
         drop(state);
         opened.writer.commit(&opened.shared, &[put("large", vec![2; 2 << 20])]).unwrap();
+        end(opened);
     }
 
     #[test]
