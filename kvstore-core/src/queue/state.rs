@@ -169,9 +169,15 @@ impl State {
         self.led = true;
         let mut submissions = Vec::new();
         let (mut bytes, mut mutations) = (0, 0);
+        // Lazy removes that fail come first again and again: alone they would keep out for ever
+        // what somebody waits for.
+        let mut ride_along = self.urgent > 0 && !self.lazy_pause.is_zero();
         while let Some(next) = self.waiting.front() {
-            bytes += next.weight;
-            mutations += next.mutations.len();
+            ride_along &= next.is_lazy();
+            if !ride_along {
+                bytes += next.weight;
+                mutations += next.mutations.len();
+            }
             let full = bytes > options.max_group_bytes || mutations > options.max_group_mutations;
             if full && !submissions.is_empty() {
                 break;
@@ -287,6 +293,33 @@ mod tests {
 
     fn full() -> Error {
         Error::new(ErrorKind::StorageFull, "commit", "full")
+    }
+
+    /// P5: a put behind lazy removes that fail is tried, however many they are.
+    #[test]
+    fn lazy_removes_that_fail_keep_nobody_out() {
+        let options = QueueOptions { max_group_mutations: 10, ..QueueOptions::default() };
+        let (mut state, now) = (State::default(), Instant::now());
+        for key in 0..25 {
+            state.push_lazy(lazy(key), now);
+        }
+        let outcome = state.lead(&options).commit(|_| Err(full()));
+        state.release(outcome.weight);
+        state.requeue(outcome.failed_lazy, now, &options);
+        let id = EntryId::new("p", "s", "put").unwrap();
+        let (put, _ticket) =
+            Submission::new(vec![Mutation::Put { id, value: vec![1].into(), renew: false }]);
+        state.push(put);
+        assert!(state.is_due(now, &options));
+        let outcome = state.lead(&options).commit(|mutations| match mutations {
+            [Mutation::Put { .. }] => Ok(()),
+            _ => Err(full()),
+        });
+        assert_eq!(outcome.committed.len(), 1, "the put");
+        assert_eq!(outcome.failed_lazy.len(), 25);
+        state.release(outcome.weight);
+        state.requeue(outcome.failed_lazy, now, &options);
+        assert!(!state.is_due(now, &options));
     }
 
     /// K1: more lazy removes than fit into a group are no reason to try again at once.
