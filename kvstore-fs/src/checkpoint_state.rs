@@ -102,25 +102,25 @@ impl CheckpointState {
         // What failed before may work now: there may be room again. An attempt that is under way
         // may have begun before there was.
         let failures = progress.failures + u64::from(progress.busy);
-        if progress.retry_at.take().is_some() {
-            self.changed.notify_all();
-        }
         loop {
             if is_enough(progress.checkpointed) {
                 return Ok(());
             }
-            match &progress.failure {
-                Some(failure) if failure.kind().poisons() || progress.failures > failures => {
-                    return Err(failure.clone());
-                }
-                None if progress.gone => {
-                    let message = "the checkpoint's thread died; reopen the store";
-                    return Err(error(ErrorKind::Poisoned, "checkpoint", message));
-                }
-                _ => {}
+            if let Some(failure) = &progress.failure
+                && (failure.kind().poisons() || progress.failures > failures)
+            {
+                return Err(failure.clone());
+            }
+            if progress.gone {
+                let message = "the checkpoint's thread died; reopen the store";
+                return Err(error(ErrorKind::Poisoned, "checkpoint", message));
             }
             if !progress.busy && !progress.has_work() {
                 return Ok(());
+            }
+            // Nobody has to sit out the pause after an attempt that began too early to count.
+            if progress.retry_at.take().is_some() {
+                self.changed.notify_all();
             }
             progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
@@ -190,6 +190,7 @@ impl CheckpointState {
     pub(crate) fn fail(&self, work: &Work, failure: Error) {
         let mut progress = self.lock();
         progress.collect |= work.collect;
+        progress.busy = false;
         progress.failures += 1;
         progress.pause = (progress.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         progress.retry_at = Some(Instant::now() + progress.pause);
@@ -275,8 +276,6 @@ mod tests {
         state.request(3);
         let work = state.next().unwrap();
         state.fail(&work, full());
-        // As the thread's next turn has it.
-        state.lock().busy = false;
         let thread = {
             let state = Arc::clone(&state);
             thread::spawn(move || {
@@ -299,10 +298,45 @@ mod tests {
         assert!(thread.join().unwrap().is_none());
     }
 
+    /// P5: who begins to wait while an attempt is under way does not sit out the pause after it.
+    #[test]
+    fn an_attempt_that_began_too_early_is_followed_by_another_at_once() {
+        let state = Arc::new(CheckpointState::new(0));
+        state.lock().pause = LONGEST_PAUSE;
+        state.request(3);
+        let work = state.next().unwrap();
+        let (entered, has_entered) = std::sync::mpsc::channel();
+        let waiter = {
+            let state = Arc::clone(&state);
+            thread::spawn(move || {
+                state.wait_until(|reached| {
+                    // The test may be over.
+                    let _ = entered.send(());
+                    reached >= 3
+                })
+            })
+        };
+        // It has looked at the attempt that is under way, and holds the lock until it waits.
+        has_entered.recv().unwrap();
+        state.fail(&work, full());
+        // Returns at once: the pause of a minute is over.
+        let work = state.next().unwrap();
+        assert_eq!(work.sequence, Some(3));
+        state.advance(3);
+        state.succeed();
+        waiter.join().unwrap().unwrap();
+        assert!(state.lock().pause.is_zero());
+    }
+
     #[test]
     fn nobody_waits_for_a_thread_that_died() {
-        let state = CheckpointState::new(0);
-        state.thread_has_ended();
-        assert_eq!(state.wait_for(1).unwrap_err().kind(), ErrorKind::Poisoned);
+        for failed_before in [false, true] {
+            let state = CheckpointState::new(0);
+            if failed_before {
+                state.fail(&Work { collect: false, sequence: Some(1) }, full());
+            }
+            state.thread_has_ended();
+            assert_eq!(state.wait_for(1).unwrap_err().kind(), ErrorKind::Poisoned);
+        }
     }
 }

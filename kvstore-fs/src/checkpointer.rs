@@ -121,6 +121,13 @@ impl Checkpointer {
     /// time, so that a writer who needs room waits for one step only.
     fn checkpoint(&mut self, sequence: u64) -> Result<()> {
         let due = self.due(sequence);
+        // First of all, since it makes room, and since what was an entry may have to be a directory
+        // now in the first layout. Their records are durable.
+        let removed = self.still_due(&due).into_iter();
+        let removed = removed.filter(|(_, dirty)| dirty.new == NewState::Removed).collect();
+        for (namespace, entries) in by_namespace(removed) {
+            self.unlink(&namespace, &entries)?;
+        }
         let mut rest = due.as_slice();
         while !rest.is_empty() {
             let (step, later) = rest.split_at(step_len(rest));
@@ -128,6 +135,7 @@ impl Checkpointer {
             // Everything up to the first that is left.
             let reached = rest.first().map_or(sequence, |next| next.sequence - 1);
             self.step(step, reached)?;
+            self.collect()?;
         }
         if due.is_empty() {
             // All of it was changed again since: the journal's header must follow all the same, or
@@ -156,19 +164,24 @@ impl Checkpointer {
     /// journal.
     fn step(&mut self, due: &[Due], sequence: u64) -> Result<()> {
         let due = self.still_due(due);
-        let (removed, written): (Vec<_>, Vec<_>) =
-            due.iter().cloned().partition(|(_, dirty)| dirty.new == NewState::Removed);
-        // First, for the first layout: what was an entry may have to be a directory now.
-        for (namespace, entries) in by_namespace(removed) {
-            self.unlink(&namespace, &entries)?;
-        }
-        let mut rest = written;
+        let written = due.iter().filter(|(_, dirty)| dirty.new != NewState::Removed);
+        let mut rest: Vec<_> = written.cloned().collect();
         while !rest.is_empty() {
             let later = rest.split_off(chunk_len(&rest));
-            self.write(&by_namespace(rest))?;
+            self.write_chunk(rest)?;
             rest = later;
         }
         self.advance(&due, sequence)
+    }
+
+    /// Writes some entries together, or one by one if there is no room for all of them twice.
+    fn write_chunk(&mut self, entries: Vec<(EntryId, DirtyEntry)>) -> Result<()> {
+        match self.write(&by_namespace(entries.clone())) {
+            Err(full) if full.kind() == ErrorKind::StorageFull && entries.len() > 1 => {
+                entries.into_iter().try_for_each(|entry| self.write(&by_namespace(vec![entry])))
+            }
+            written => written,
+        }
     }
 
     /// Lets the writer use the journal's room up to `sequence`, once the header says so.

@@ -86,19 +86,3 @@ pub(crate) enum NamespaceConflict {
     /// This one.
     Whole(Namespace),
 }
-
-impl NamespaceConflict {
-    pub(crate) fn primary(&self) -> &str {
-        match self {
-            Self::Primary(primary) => primary,
-            Self::Whole(namespace) => namespace.primary(),
-        }
-    }
-
-    pub(crate) fn includes(&self, namespace: &Namespace) -> bool {
-        match self {
-            Self::Primary(primary) => namespace.primary() == primary,
-            Self::Whole(whole) => whole == namespace,
-        }
-    }
-}

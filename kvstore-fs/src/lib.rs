@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod baseline;
 mod checkpoint_state;
 mod checkpointer;
 mod error;

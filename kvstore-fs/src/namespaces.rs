@@ -62,11 +62,15 @@ impl NamespaceDirectories {
             let failed = |source| io("checkpoint", &root.join(&path), source);
             let below = match directory.subdirectory(name) {
                 Ok(below) => below,
+                // It was there: a disk went away with its mount point, or somebody moved it. What
+                // is made anew would be lost when it comes back.
+                Err(source) if is_absence(&source) && self.known.contains_key(&path) => {
+                    return Err(replaced(&root.join(&path)));
+                }
                 // In the first layout an entry may have the name.
                 Err(source) if !create && is_absence(&source) => return Ok(None),
                 Err(source) if source.kind() == io::ErrorKind::NotFound => {
                     directory.create_subdirectory(name).map_err(failed)?;
-                    self.forget_below(&path);
                     directory.subdirectory(name).map_err(failed)?
                 }
                 Err(source) => return Err(failed(source)),
@@ -154,7 +158,8 @@ fn is_absence(error: &io::Error) -> bool {
 fn replaced(path: &Path) -> Error {
     let message = format!(
         "{} is not the directory that it was: a disk was mounted or unmounted there, or it was \
-         replaced; put it back (what was acknowledged is in the journal), or reopen the store",
+         moved or replaced; put it back (what was acknowledged is in the journal), or reopen the \
+         store",
         path.display()
     );
     error(ErrorKind::Unavailable, "checkpoint", message)

@@ -208,7 +208,7 @@ mod tests {
             let found = crate::reader::get(&opened.shared, mutation.id()).unwrap();
             assert_eq!(found.as_deref(), mutation.value().map(|value| &value[..]));
         }
-        opened.shared.checkpoint.wait_for(1).unwrap();
+        opened.shared.checkpoint.wait_for(opened.writer.last_sequence).unwrap();
         assert_eq!(kept(), (0, 0));
         for mutation in &group {
             let found = crate::reader::get(&opened.shared, mutation.id()).unwrap();

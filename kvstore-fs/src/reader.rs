@@ -1,10 +1,11 @@
 //! Reads: values, pages, and lists of everything.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::PoisonError;
 
-use kvstore_core::{Bytes, EntryId, EntryInfo, Namespace, PageEntry, Position, Result};
+use kvstore_core::{Bytes, EntryId, EntryInfo, Key, Namespace, PageEntry, Position, Result};
 
 use crate::error::{corrupted, io};
 use crate::record::{NewState, Value};
@@ -80,6 +81,9 @@ pub(crate) fn get(shared: &Shared, id: &EntryId) -> Result<Option<Vec<u8>>> {
 
 /// Reads a page, some entries at a time, so that no commit waits for more than that. Those of one
 /// time come from one state of the store.
+///
+/// A page without a limit shows every entry that was there throughout (contract L3), also one that
+/// was created anew meanwhile and so went to the front.
 pub(crate) fn page(
     shared: &Shared,
     namespace: &Namespace,
@@ -89,6 +93,7 @@ pub(crate) fn page(
 ) -> Result<Vec<PageEntry>> {
     let at_once = if values { VALUES_AT_ONCE } else { NAMES_AT_ONCE };
     let mut page: Vec<PageEntry> = Vec::new();
+    let newest = shared.read_state()?.index.after(namespace, None).next().map(|(_, e)| e.created);
     while page.len() < limit {
         let state = shared.read_state()?;
         let after = page.last().map(|entry| &entry.position).or(after);
@@ -111,44 +116,83 @@ pub(crate) fn page(
             break;
         }
     }
+    if limit == usize::MAX && after.is_none() && page.len() > at_once {
+        let renewed = renewed(shared, namespace, newest, &page, values)?;
+        page.splice(0..0, renewed);
+    }
     Ok(page)
+}
+
+/// The entries that were created since a walk began and that it did not show, newest first.
+fn renewed(
+    shared: &Shared,
+    namespace: &Namespace,
+    newest: Option<u64>,
+    shown: &[PageEntry],
+    values: bool,
+) -> Result<Vec<PageEntry>> {
+    let shown: HashSet<&Key> = shown.iter().map(|entry| &entry.position.key).collect();
+    let state = shared.read_state()?;
+    let created = state.index.after(namespace, None);
+    let created = created.take_while(|(_, entry)| Some(entry.created) > newest);
+    let created = created.filter(|(key, _)| !shown.contains(key)).map(|(key, entry)| {
+        let position = Position { created: entry.created, key: key.clone() };
+        let id = namespace.entry(key);
+        let content = values.then(|| content(shared, &state, &id, entry.about)).transpose()?;
+        Ok((position, content))
+    });
+    let created = created.collect::<Result<Vec<_>>>()?;
+    drop(state);
+    let read = created.into_iter().map(|(position, content)| {
+        let value = content.map(|content| content.read(shared)).transpose()?;
+        Ok(PageEntry { position, value })
+    });
+    read.collect()
 }
 
 /// Lists every entry of every namespace, some thousand at a time.
 pub(crate) fn list_all(shared: &Shared) -> Result<Vec<EntryInfo>> {
     let mut all: Vec<EntryInfo> = Vec::new();
-    let mut at: Option<(Namespace, Option<Position>)> = None;
+    let mut at: Option<Namespace> = None;
     loop {
         let state = shared.read_state()?;
-        let mut room = NAMES_AT_ONCE;
-        while room > 0 {
-            let (namespace, after) = match at.take() {
-                Some(at) => at,
-                None => match state.index.namespaces().next() {
-                    Some(first) => (first.clone(), None),
-                    None => return Ok(all),
-                },
+        let mut listed = 0;
+        let large = loop {
+            let Some(namespace) = state.index.namespaces_after(at.as_ref()).next() else {
+                return Ok(all);
             };
-            let before = all.len();
-            let entries = state.index.after(&namespace, after.as_ref()).take(room);
-            all.extend(entries.map(|(key, entry)| EntryInfo {
+            let entries = state.index.after(namespace, None).take(NAMES_AT_ONCE);
+            let infos = entries.map(|(key, entry)| EntryInfo {
                 id: namespace.entry(key),
                 value_len: entry.about,
                 created: entry.created,
-            }));
+            });
+            let before = all.len();
+            all.extend(infos);
             let found = all.len() - before;
-            room -= found;
-            if room == 0 {
-                let after = all
-                    .last()
-                    .map(|last| Position { created: last.created, key: last.id.to_key() });
-                at = Some((namespace, after));
-            } else {
-                match state.index.namespaces_after(Some(&namespace)).next() {
-                    Some(next) => at = Some((next.clone(), None)),
-                    None => return Ok(all),
-                }
+            at = Some(namespace.clone());
+            listed += found;
+            if found == NAMES_AT_ONCE {
+                all.truncate(before);
+                break true;
+            }
+            if listed >= NAMES_AT_ONCE {
+                break false;
+            }
+        };
+        drop(state);
+        if large && let Some(namespace) = &at {
+            for entry in page(shared, namespace, None, usize::MAX, false)? {
+                all.extend(info(shared, namespace, &entry.position)?);
             }
         }
     }
+}
+
+/// What is known of an entry that was listed a moment ago, unless it was removed meanwhile.
+fn info(shared: &Shared, namespace: &Namespace, at: &Position) -> Result<Option<EntryInfo>> {
+    let id = namespace.entry(&at.key);
+    let state = shared.read_state()?;
+    let found = state.index.get(&id).map(|entry| (entry.about, entry.created));
+    Ok(found.map(|(value_len, created)| EntryInfo { id, value_len, created }))
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kvstore_core::{CreationIndex, EntryId};
+use kvstore_core::{CreationIndex, EntryId, Namespace};
 
 use crate::layout::{Layout, NamespaceConflict};
 use crate::record::{Change, NewState, Spooled, Value};
@@ -188,8 +188,12 @@ impl State {
 
     /// The stored entries of a namespace, or of all with a primary name.
     fn stored_in<'a>(&'a self, way: &'a NamespaceConflict) -> impl Iterator<Item = EntryId> + 'a {
-        let spaces = self.index.namespaces_of(way.primary());
-        let spaces = spaces.filter(|space| way.includes(space));
-        spaces.flat_map(|space| self.index.after(space, None).map(|(key, _)| space.entry(key)))
+        let spaces: Vec<&Namespace> = match way {
+            NamespaceConflict::Primary(primary) => self.index.namespaces_of(primary).collect(),
+            NamespaceConflict::Whole(namespace) => vec![namespace],
+        };
+        spaces
+            .into_iter()
+            .flat_map(|space| self.index.after(space, None).map(move |(key, _)| space.entry(key)))
     }
 }

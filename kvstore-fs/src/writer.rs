@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kvstore_core::{Bytes, EntryId, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
 
-use crate::error::{error, io};
+use crate::baseline;
+use crate::error::{error, flush, io};
 use crate::journal::{self, Journal, Kind};
 use crate::layout::{EMPTY, Layout};
 use crate::options::FsOptions;
@@ -121,8 +122,9 @@ impl Writer {
         drop(state);
         if may_help {
             shared.checkpoint.request_collection();
-            // That it has no room itself is not what the caller has to hear.
-            let _ = shared.checkpoint.wait_for(self.last_sequence);
+            shared.checkpoint.request(self.last_sequence);
+            // Until all of it is done. That it has no room itself is not what the caller has to hear.
+            let _ = shared.checkpoint.wait_until(|_| false);
         }
         Ok(may_help)
     }
@@ -141,12 +143,13 @@ impl Writer {
             record::encode_spooled(&spooled, &mut payload);
             (kind, payload_file) = (Kind::Spooled, Some(spooled));
         }
-        let sequence = self.last_sequence + 1;
         let journal = self.journal_of(shared)?;
         if let Some(needed) = journal.needs_checkpointed(payload.len()) {
             shared.checkpoint.wait_for(needed)?;
             journal.release(needed);
         }
+        let sequence = self.last_sequence + 1;
+        let journal = self.journal_of(shared)?;
         journal.append(sequence, kind, &payload)?;
         self.last_sequence = sequence;
         Ok(Committed { changes, payload: payload_file })
@@ -167,7 +170,11 @@ impl Writer {
             root.create_subdirectory(EMPTY).map_err(failed)?;
             root.sync()?;
         }
-        let create = |bytes| Journal::create(root, *layout, bytes, self.last_sequence);
+        let sequence = self.last_sequence + 1;
+        let create = |bytes| {
+            let baseline = baseline::payload(shared, Journal::max_payload_of(bytes))?;
+            Journal::create(root, *layout, bytes, sequence, &baseline)
+        };
         let (journal, headers) = match create(options.journal_bytes) {
             // A small one is enough to remove entries, which makes room.
             Err(full) if full.kind() == ErrorKind::StorageFull => {
@@ -176,6 +183,8 @@ impl Writer {
             created => created?,
         };
         shared.checkpoint.attach(headers);
+        shared.checkpoint.advance(sequence);
+        self.last_sequence = sequence;
         self.journal = Some(journal);
         Ok(())
     }
@@ -231,12 +240,14 @@ impl Writer {
             state.add_spooled_record(&payload, sequence);
         }
         let has_obsolete = state.has_obsolete();
+        let is_spool_filling = state.spool_bytes > shared.options.spool_bytes / 2;
         self.is_over_memory = is_over_memory(&state, &shared.options);
         drop(state);
         if has_obsolete {
             shared.checkpoint.request_collection();
         }
-        if self.journal.as_ref().is_some_and(Journal::is_filling) || self.is_over_memory {
+        let is_filling = self.journal.as_ref().is_some_and(Journal::is_filling);
+        if is_filling || is_spool_filling || self.is_over_memory {
             shared.checkpoint.request(sequence);
         }
     }
@@ -246,15 +257,20 @@ impl Writer {
 /// One file is atomic by itself, and without a journal nothing comes before it.
 fn remove_at_once(shared: &Shared, id: &EntryId) -> Result<()> {
     let Shared { root, layout, .. } = shared;
-    let mut directories = shared.directories.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(directory) = directories.find(root, *layout, &id.namespace())?
-        && shared.read_state()?.index.get(id).is_some()
-    {
-        let removed = directory.remove_file(id.key());
-        removed.map_err(|source| io("commit", &directory.join(id.key()), source))?;
-        directory.sync()?;
+    // For one flush: a reader would find the entry in the index and its file gone.
+    let mut state = shared.write_state();
+    if state.index.get(id).is_none() {
+        return Ok(());
     }
-    shared.write_state().index.remove(id);
+    let mut directories = shared.directories.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(directory) = directories.find(root, *layout, &id.namespace())? {
+        let failed = |source| io("commit", &directory.join(id.key()), source);
+        // Before anything is changed: there may be no descriptor left for it.
+        let names = directory.try_clone_file().map_err(failed)?;
+        directory.remove_file(id.key()).map_err(failed)?;
+        names.sync_all().map_err(|source| flush("commit", directory.path(), source))?;
+    }
+    state.index.remove(id);
     Ok(())
 }
 

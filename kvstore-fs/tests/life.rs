@@ -299,6 +299,7 @@ fn a_namespace_that_becomes_another_directory_stops_the_checkpoint() {
     store.put_blocking(&id("s", "before"), vec![1; 100]).unwrap();
     store.close_blocking().unwrap();
     let store = open(&options);
+    store.put_blocking(&id("elsewhere", "first"), vec![1]).unwrap();
     let Some(mount) = Mount::memory(&path.join("p/s")) else { return };
     // The first is in the journal, and the second waits for it to be checkpointed.
     store.put_blocking(&id("s", "k1"), vec![1; 100]).unwrap();
@@ -313,6 +314,115 @@ fn a_namespace_that_becomes_another_directory_stops_the_checkpoint() {
     let store = open(&FsOptions::new(&path));
     assert_eq!(store.get_blocking(&id("s", "k1")).unwrap(), Some(vec![1; 100]));
     assert_eq!(store.get_blocking(&id("s", "after")).unwrap(), Some(vec![3; 100]));
+}
+
+/// G5: nor one that goes away with its mount point, or is moved: what is made anew in its place would
+/// be lost when it comes back, and what is removed would be there again.
+#[test]
+fn a_namespace_that_goes_away_stops_the_checkpoint() {
+    let (_parent, path) = directory();
+    let options = FsOptions::new(&path);
+    let store = open(&options);
+    for key in ["old", "gone"] {
+        store.put_blocking(&id("s", key), vec![1; 100]).unwrap();
+    }
+    store.close_blocking().unwrap();
+    let store = open(&options);
+    store.put_blocking(&id("elsewhere", "first"), vec![1]).unwrap();
+    fs::rename(path.join("p/s"), path.join("p/aside")).unwrap();
+    store.remove_blocking(&id("s", "gone")).unwrap();
+    store.put_blocking(&id("s", "new"), vec![2; 100]).unwrap();
+    let error = store.close_blocking().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    drop(store);
+    fs::rename(path.join("p/aside"), path.join("p/s")).unwrap();
+    let store = open(&options);
+    assert_eq!(store.get_blocking(&id("s", "gone")).unwrap(), None);
+    assert_eq!(store.get_blocking(&id("s", "old")).unwrap(), Some(vec![1; 100]));
+    assert_eq!(store.get_blocking(&id("s", "new")).unwrap(), Some(vec![2; 100]));
+    store.close_blocking().unwrap();
+    assert_eq!(files_below(&path).len(), 3);
+}
+
+/// G4: not even before the journal has checkpointed anything.
+#[test]
+fn a_copy_of_an_earlier_life_is_refused_beside_a_young_journal() {
+    let (parent, path) = directory();
+    let (backup, crashed) = (parent.path().join("backup"), parent.path().join("crashed"));
+    for life in 1..=3 {
+        let store = open(&FsOptions::new(&path));
+        store.put_blocking(&id("", "manager"), vec![life; 500]).unwrap();
+        if life < 3 {
+            store.put_blocking(&id("s", "other"), vec![life; 500]).unwrap();
+            store.close_blocking().unwrap();
+        } else {
+            crashed_copy(&path, &crashed);
+        }
+        if life == 1 {
+            crashed_copy(&path, &backup);
+        }
+    }
+    let well = parent.path().join("well");
+    crashed_copy(&crashed, &well);
+    assert_eq!(
+        open(&FsOptions::new(&well)).get_blocking(&id("s", "other")).unwrap(),
+        Some(vec![2; 500])
+    );
+    crashed_copy(&backup, &crashed);
+    let (kind, message) = refused(&FsOptions::new(&crashed));
+    assert_eq!(kind, ErrorKind::Corrupted, "{message}");
+    assert!(message.contains("different times"), "{message}");
+}
+
+/// P5: acknowledged removes make room, whatever waits before them.
+#[test]
+fn removes_make_room_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount_of(8) else { return };
+    let path = disk.path().join("store");
+    let store = open(&FsOptions::new(&path).journal_bytes(4 << 20));
+    for key in 0..20 {
+        store.put_blocking(&id("old", &key.to_string()), vec![1; 100_000]).unwrap();
+    }
+    store.close_blocking().unwrap();
+    let store = open(&FsOptions::new(&path).journal_bytes(4 << 20));
+    for key in 0..30 {
+        store.put_blocking(&id("new", &key.to_string()), vec![2; 30_000]).unwrap();
+    }
+    fs::write(disk.path().join("ballast"), vec![0; 16 * MIB]).unwrap_err();
+    for key in 0..20 {
+        store.remove_blocking(&id("old", &key.to_string())).unwrap();
+    }
+    store.close_blocking().unwrap();
+    assert_eq!(files_below(&path).len(), 30);
+}
+
+/// O7, R2: an entry that is removed where there is no room for a journal is there or not.
+#[test]
+fn reads_beside_a_remove_on_a_full_disk_find_the_entry_or_nothing() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let path = disk.path().join("store");
+    let store = open(&FsOptions::new(&path).journal_bytes(0));
+    for key in 0..100 {
+        store.put_blocking(&id("s", &key.to_string()), vec![7; 100]).unwrap();
+    }
+    store.close_blocking().unwrap();
+    fs::write(disk.path().join("ballast"), vec![0; 16 * MIB]).unwrap_err();
+    let store = open(&FsOptions::new(&path));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut found = 100;
+            while found > 0 {
+                let read = |key: usize| store.get_blocking(&id("s", &key.to_string())).unwrap();
+                found = (0..100).filter(|key| read(*key).is_some()).count();
+            }
+        });
+        for key in 0..100 {
+            store.remove_blocking(&id("s", &key.to_string())).unwrap();
+        }
+        reader.join().unwrap();
+    });
+    store.close_blocking().unwrap();
+    assert_eq!(files_below(&path).len(), 0);
 }
 
 /// G4: files and a journal that belong to different times are not mixed.

@@ -48,20 +48,21 @@ struct Kept {
 }
 
 impl Journal {
-    /// Makes a journal that begins after the sequence number `checkpointed`.
+    /// Makes a journal whose first record says what is checkpointed already.
     pub(crate) fn create(
         root: &Directory,
         layout: Layout,
         bytes: u64,
-        checkpointed: u64,
+        sequence: u64,
+        baseline: &[u8],
     ) -> Result<(Self, HeaderWriter)> {
         let (path, temporary) = (root.join(FILE_NAME), root.join(TEMPORARY_NAME));
         let failed = |source| io("create journal", &temporary, source);
-        let ring_len = (bytes.max(MIN_BYTES) - RING) / ALIGN * ALIGN;
-        let salt = RandomState::new().hash_one(checkpointed);
-        let header = Header { salt, checkpointed, ring_len, layout };
+        let salt = RandomState::new().hash_one(sequence);
+        let header = Header { salt, checkpointed: sequence, ring_len: ring_len(bytes), layout };
         let file = root.create_file(TEMPORARY_NAME).map_err(failed)?;
-        write_empty(&file, &header).map_err(|source| {
+        let first = frame(salt, sequence, Kind::Inline, baseline);
+        write_new(&file, &header, &first).map_err(|source| {
             // What there is of it takes room that a full disk may need for something else.
             let _ = root.remove_file(TEMPORARY_NAME);
             failed(source)
@@ -70,7 +71,8 @@ impl Journal {
         root.rename(TEMPORARY_NAME, FILE_NAME)
             .map_err(|source| io("create journal", &path, source))?;
         root.sync()?;
-        let journal = Self { path, file, header, end: 0, kept: VecDeque::new() };
+        let end = padded(baseline.len());
+        let journal = Self { path, file, header, end, kept: VecDeque::new() };
         let headers = journal.header_writer(root, 0)?;
         Ok((journal, headers))
     }
@@ -110,7 +112,12 @@ impl Journal {
     /// Bytes of the largest payload: a quarter of the ring, so that there is room for others while
     /// it is checkpointed.
     pub(crate) fn max_payload(&self) -> usize {
-        (self.header.ring_len as usize / 4).saturating_sub(HEAD_LEN)
+        max_payload(self.header.ring_len)
+    }
+
+    /// The same for a journal that is to have so many bytes.
+    pub(crate) fn max_payload_of(bytes: u64) -> usize {
+        max_payload(ring_len(bytes))
     }
 
     /// Lets everything up to `checkpointed` be written over.
@@ -161,13 +168,22 @@ impl Journal {
     }
 }
 
-fn write_empty(file: &File, header: &Header) -> io::Result<()> {
+fn ring_len(bytes: u64) -> u64 {
+    (bytes.max(MIN_BYTES) - RING) / ALIGN * ALIGN
+}
+
+fn max_payload(ring_len: u64) -> usize {
+    (ring_len as usize / 4).saturating_sub(HEAD_LEN)
+}
+
+fn write_new(file: &File, header: &Header, first: &[u8]) -> io::Result<()> {
     let whole = RING + header.ring_len;
     let zeros = vec![0; 1 << 20];
     for at in (0..whole).step_by(zeros.len()) {
         let len = (whole - at).min(zeros.len() as u64) as usize;
         files::write_at(file, &zeros[..len], at)?;
     }
+    files::write_at(file, first, RING)?;
     (0..2).try_for_each(|turn| files::write_at(file, &header.encode(), turn * HEADER_GAP))
 }
 
@@ -182,13 +198,33 @@ pub(crate) struct HeaderWriter {
 impl HeaderWriter {
     /// Makes durable that everything up to `checkpointed` may be written over.
     pub(crate) fn advance(&mut self, checkpointed: u64) -> Result<()> {
-        self.header.checkpointed = checkpointed;
+        let header = Header { checkpointed, ..self.header };
         let at = self.turn % 2 * HEADER_GAP;
-        self.turn += 1;
-        let written = files::write_at(&self.file, &self.header.encode(), at);
+        let written = files::write_at(&self.file, &header.encode(), at);
         written.map_err(|source| io("checkpoint", &self.path, source))?;
-        self.file.sync_data().map_err(|source| flush("checkpoint", &self.path, source))
+        self.file.sync_data().map_err(|source| flush("checkpoint", &self.path, source))?;
+        // Only now the other one may be written over: a failed write may have torn this one.
+        (self.header, self.turn) = (header, self.turn + 1);
+        Ok(())
     }
+}
+
+/// Writes what counts in a journal once more, so that a flush has to write it.
+///
+/// After a flush that failed, the page cache has it and the disk may not, and the system takes it for
+/// written: another flush by itself would do nothing.
+///
+/// **Source**: `fsync(2)`; Linux marks the pages clean after an error.
+fn write_back(file: &File, bytes: &[u8], contents: &Contents) -> io::Result<()> {
+    let header = contents.newest_header * HEADER_GAP;
+    files::write_at(file, &contents.header.encode(), header)?;
+    let needed = |record: &&Record| record.sequence > contents.header.checkpointed;
+    for record in contents.records.iter().filter(needed) {
+        let (start, end) = (RING + record.start, RING + record.end());
+        let end = end.min(bytes.len() as u64);
+        files::write_at(file, &bytes[start as usize..end as usize], start)?;
+    }
+    Ok(())
 }
 
 /// Reads the journal that a crash left, and makes durable what was read; `None` if there is none.
@@ -214,7 +250,9 @@ pub(crate) fn read(root: &Directory) -> Result<Option<(File, Contents)>> {
         return Err(error(ErrorKind::Unavailable, "open", message));
     }
     file.read_to_end(&mut bytes).map_err(failed)?;
-    let contents = parse(&Bytes::from(bytes)).map_err(|what| corrupted("open", &path, what))?;
+    let bytes = Bytes::from(bytes);
+    let contents = parse(&bytes).map_err(|what| corrupted("open", &path, what))?;
+    write_back(&file, &bytes, &contents).map_err(failed)?;
     file.sync_data().map_err(|source| flush("open", &path, source))?;
     root.sync()?;
     Ok(Some((file, contents)))
@@ -229,7 +267,7 @@ mod tests {
 
     fn create(directory: &Path) -> (Directory, Journal, HeaderWriter) {
         let root = Directory::open(directory).unwrap();
-        let (journal, headers) = Journal::create(&root, Layout::V2, 0, 0).unwrap();
+        let (journal, headers) = Journal::create(&root, Layout::V2, 0, 0, &[]).unwrap();
         (root, journal, headers)
     }
 
@@ -245,7 +283,7 @@ mod tests {
             if sequence == 9 {
                 // Not because it is full: a large one would make the tests slow.
                 journal.end = journal.header.ring_len;
-                assert_eq!(journal.needs_checkpointed(len), Some(2));
+                assert_eq!(journal.needs_checkpointed(len), Some(1));
                 headers.advance(3).unwrap();
                 journal.release(3);
             }
@@ -327,11 +365,7 @@ mod tests {
         let (bytes, records) = journal();
         let (other, _) = journal();
         let mut mixed = bytes.to_vec();
-        let fourth = RING as usize
-            + records[..3]
-                .iter()
-                .map(|record| padded(record.payload.len()) as usize)
-                .sum::<usize>();
+        let fourth = (RING + records[3].start) as usize;
         mixed[fourth..].copy_from_slice(&other[fourth..]);
         assert!(parse(&mixed.into()).is_err(), "records 4 to 8 are of another journal");
     }
@@ -366,6 +400,30 @@ mod tests {
             }
         }
         assert!(waits > 100 && filling > 100, "{waits} {filling}");
+    }
+
+    /// P4: after a flush that failed the system takes what is in its cache for written, so what counts
+    /// is written again before it is flushed.
+    #[test]
+    fn what_counts_is_written_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, mut journal, mut headers) = create(directory.path());
+        for sequence in 1..=5 {
+            journal.append(sequence, Kind::Inline, &[sequence as u8; 100]).unwrap();
+        }
+        headers.advance(2).unwrap();
+        let whole = fs::read(directory.path().join(FILE_NAME)).unwrap();
+        let (_, contents) = read(&root).unwrap().unwrap();
+        // A disk that has none of it.
+        let empty = tempfile::tempfile().unwrap();
+        empty.set_len(whole.len() as u64).unwrap();
+        write_back(&empty, &whole, &contents).unwrap();
+        let mut written = Vec::new();
+        io::Seek::rewind(&mut &empty).unwrap();
+        (&empty).read_to_end(&mut written).unwrap();
+        let found = parse(&written.into()).unwrap();
+        assert_eq!((found.header, found.last), (contents.header, 5));
+        assert_eq!(found.records, contents.records[contents.records.len() - 3..]);
     }
 
     /// A header is never written over the one that counts.
