@@ -319,7 +319,11 @@ mod tests {
         // It has looked at the attempt that is under way, and holds the lock until it waits.
         has_entered.recv().unwrap();
         state.fail(&work, full());
-        // Returns at once: the pause of a minute is over.
+        let patience = Instant::now() + Duration::from_secs(20);
+        while state.lock().retry_at.is_some() {
+            assert!(Instant::now() < patience, "the pause of a minute goes on");
+            thread::yield_now();
+        }
         let work = state.next().unwrap();
         assert_eq!(work.sequence, Some(3));
         state.advance(3);

@@ -7,6 +7,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conformance::SmallDisk;
@@ -320,28 +321,34 @@ fn a_namespace_that_becomes_another_directory_stops_the_checkpoint() {
 /// be lost when it comes back, and what is removed would be there again.
 #[test]
 fn a_namespace_that_goes_away_stops_the_checkpoint() {
-    let (_parent, path) = directory();
-    let options = FsOptions::new(&path);
-    let store = open(&options);
-    for key in ["old", "gone"] {
-        store.put_blocking(&id("s", key), vec![1; 100]).unwrap();
+    for remove in [false, true] {
+        let (_parent, path) = directory();
+        let options = FsOptions::new(&path);
+        let store = open(&options);
+        for key in ["old", "gone"] {
+            store.put_blocking(&id("s", key), vec![1; 100]).unwrap();
+        }
+        store.close_blocking().unwrap();
+        let store = open(&options);
+        store.put_blocking(&id("elsewhere", "first"), vec![1]).unwrap();
+        fs::rename(path.join("p/s"), path.join("p/aside")).unwrap();
+        match remove {
+            true => store.remove_blocking(&id("s", "gone")).unwrap(),
+            false => store.put_blocking(&id("s", "new"), vec![2; 100]).unwrap(),
+        }
+        let error = store.close_blocking().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        drop(store);
+        let _ = fs::remove_dir(path.join("p/s"));
+        fs::rename(path.join("p/aside"), path.join("p/s")).unwrap();
+        let store = open(&options);
+        let keys = store.list_blocking(&Namespace::new("p", "s").unwrap()).unwrap();
+        let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
+        let expected: &[&str] = if remove { &["old"] } else { &["new", "gone", "old"] };
+        assert_eq!(keys, expected);
+        store.close_blocking().unwrap();
+        assert_eq!(files_below(&path).len(), expected.len() + 1);
     }
-    store.close_blocking().unwrap();
-    let store = open(&options);
-    store.put_blocking(&id("elsewhere", "first"), vec![1]).unwrap();
-    fs::rename(path.join("p/s"), path.join("p/aside")).unwrap();
-    store.remove_blocking(&id("s", "gone")).unwrap();
-    store.put_blocking(&id("s", "new"), vec![2; 100]).unwrap();
-    let error = store.close_blocking().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    drop(store);
-    fs::rename(path.join("p/aside"), path.join("p/s")).unwrap();
-    let store = open(&options);
-    assert_eq!(store.get_blocking(&id("s", "gone")).unwrap(), None);
-    assert_eq!(store.get_blocking(&id("s", "old")).unwrap(), Some(vec![1; 100]));
-    assert_eq!(store.get_blocking(&id("s", "new")).unwrap(), Some(vec![2; 100]));
-    store.close_blocking().unwrap();
-    assert_eq!(files_below(&path).len(), 3);
 }
 
 /// G4: not even before the journal has checkpointed anything.
@@ -408,18 +415,22 @@ fn reads_beside_a_remove_on_a_full_disk_find_the_entry_or_nothing() {
     store.close_blocking().unwrap();
     fs::write(disk.path().join("ballast"), vec![0; 16 * MIB]).unwrap_err();
     let store = open(&FsOptions::new(&path));
+    // Each reader asks for the entry that is being removed.
+    let (at, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut found = 100;
-            while found > 0 {
-                let read = |key: usize| store.get_blocking(&id("s", &key.to_string())).unwrap();
-                found = (0..100).filter(|key| read(*key).is_some()).count();
-            }
-        });
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let key = at.load(Ordering::Relaxed).to_string();
+                    store.get_blocking(&id("s", &key)).unwrap();
+                }
+            });
+        }
         for key in 0..100 {
+            at.store(key, Ordering::Relaxed);
             store.remove_blocking(&id("s", &key.to_string())).unwrap();
         }
-        reader.join().unwrap();
+        done.store(true, Ordering::Relaxed);
     });
     store.close_blocking().unwrap();
     assert_eq!(files_below(&path).len(), 0);
