@@ -11,7 +11,7 @@ use crate::error::error;
 use crate::journal;
 use crate::location::Location;
 use crate::stamp::Stamp;
-use crate::wal::{self, Failure, Log};
+use crate::wal::{self, DatabaseHeader, Failure, Log};
 
 const DATABASE_HEADER_LEN: usize = 100;
 
@@ -79,6 +79,10 @@ fn header(database: &mut File) -> io::Result<Vec<u8>> {
 
 /// Whether the log was begun on the database with this header.
 ///
+/// The stamp tells the stores' own logs apart, the number of changes those of other programs too: the
+/// database has the number of the log's first page 1, or the one before it, or a later one if a
+/// checkpoint moved part of the log into it.
+///
 /// **Source**: <https://sqlite.org/fileformat2.html#the_database_header>.
 fn belongs(header: &[u8], log: &Log) -> bool {
     if header.len() < DATABASE_HEADER_LEN {
@@ -93,10 +97,15 @@ fn belongs(header: &[u8], log: &Log) -> bool {
         1 => 1 << 16,
         size => u32::from(size),
     };
-    let field = wal::application_id(header);
-    let stamp = Stamp::from_application_id(field);
-    let with_log = Stamp::from_application_id(log.application_id.unwrap_or(field));
-    page_size == log.page_size && stamp.is_of_same_store(with_log)
+    let Some((oldest, newest)) = log.headers else { return page_size == log.page_size };
+    let found = DatabaseHeader::parse(header);
+    let before = oldest.change_counter.wrapping_sub(1);
+    // The counter may wrap around.
+    let is_in_range =
+        found.change_counter.wrapping_sub(before) <= newest.change_counter.wrapping_sub(before);
+    let stamp = Stamp::from_application_id(found.application_id);
+    let with_log = Stamp::from_application_id(newest.application_id);
+    page_size == log.page_size && is_in_range && stamp.is_of_same_store(with_log)
 }
 
 fn open(location: &Location, suffix: &str) -> Result<Option<File>> {

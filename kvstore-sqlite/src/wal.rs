@@ -14,6 +14,8 @@ const FRAME_HEADER_LEN: usize = 24;
 const MAGIC: u32 = 0x377f_0682;
 /// What a disk writes whole or not at all, in bytes.
 const SECTOR: u64 = 512;
+/// Where page 1 holds the number of its changes.
+const CHANGE_COUNTER: usize = 24;
 /// Where page 1 holds the field `application_id`.
 const APPLICATION_ID: usize = 68;
 
@@ -25,8 +27,28 @@ pub(crate) struct Log {
     pub(crate) page_size: u32,
     /// How many frames belong to commits.
     pub(crate) frames: u64,
-    /// The `application_id` in the newest committed page 1, if the log has that page.
-    pub(crate) application_id: Option<u32>,
+    /// The database's header in the oldest and the newest committed page 1, if the log has that page.
+    pub(crate) headers: Option<(DatabaseHeader, DatabaseHeader)>,
+}
+
+/// The fields of a database's header that tell one state of it from another.
+///
+/// **Source**: <https://sqlite.org/fileformat2.html#the_database_header>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DatabaseHeader {
+    /// One more, or the same again, in each later page 1 of a log.
+    pub(crate) change_counter: u32,
+    pub(crate) application_id: u32,
+}
+
+impl DatabaseHeader {
+    /// Reads the header from the start of page 1.
+    pub(crate) fn parse(page: &[u8]) -> Self {
+        Self {
+            change_counter: word(&page[CHANGE_COUNTER..]),
+            application_id: word(&page[APPLICATION_ID..]),
+        }
+    }
 }
 
 /// Why a log was not read.
@@ -95,15 +117,16 @@ pub(crate) fn read(mut file: impl Read) -> Result<Option<Log>, Failure> {
         }
         last = frame.stored;
         if frame.page == 1 {
-            pending = Some(application_id(&content[FRAME_HEADER_LEN..]));
+            pending = Some(DatabaseHeader::parse(&content[FRAME_HEADER_LEN..]));
         }
         if frame.is_commit {
-            let before = log.and_then(|log: Log| log.application_id);
+            let before = log.and_then(|log: Log| log.headers);
+            let oldest = before.map(|(oldest, _)| oldest);
             log = Some(Log {
                 salts: header.salts,
                 page_size: header.page_size,
                 frames: number,
-                application_id: pending.or(before),
+                headers: pending.map(|newest| (oldest.unwrap_or(newest), newest)).or(before),
             });
         }
     };
@@ -177,11 +200,6 @@ impl Frame {
             has_whole_header: offset % SECTOR <= SECTOR - FRAME_HEADER_LEN as u64,
         }
     }
-}
-
-/// The field of this name in page 1, whose start this is.
-pub(crate) fn application_id(page: &[u8]) -> u32 {
-    word(&page[APPLICATION_ID..])
 }
 
 /// The salts of the log whose header this is; they change when SQLite begins a new log in the file.
@@ -281,7 +299,9 @@ mod tests {
             &insert(2),
         ]);
         let found = read(&log[..]).unwrap().unwrap();
-        assert_eq!((found.page_size, found.application_id), (512, Some(8)));
+        let (oldest, newest) = found.headers.unwrap();
+        assert_eq!(found.page_size, 512);
+        assert_eq!((oldest.application_id, newest.application_id), (7, 8));
         assert_eq!(found.frames as usize, (log.len() - HEADER_LEN) / (FRAME_HEADER_LEN + 512));
         assert_eq!(found.salts[..], log[16..24]);
     }
