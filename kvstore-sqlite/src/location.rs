@@ -117,6 +117,35 @@ impl Location {
         Ok(())
     }
 
+    /// Refuses a database that this process has open already, outside of a store.
+    ///
+    /// The system drops all of a process's locks on a file when the process closes any descriptor of
+    /// it. SQLite does not know of the descriptor that [`recovery`](crate::recovery) closes, nor would
+    /// it of one that somebody else closes later: another program could then remove the log, and what
+    /// was committed to it would be lost. Where `/proc` cannot be read, nobody can tell.
+    ///
+    /// **Source**: `fcntl(2)`, "Record locks"; SQLite's "How To Corrupt An SQLite Database File", 2.2.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn refuse_open_in_this_process(&self) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let failed = |source| io_error("open", &self.path, source);
+        let database = self.directory.identity_of(&self.name).map_err(failed)?;
+        let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return Ok(()) };
+        let is_open = descriptors.flatten().any(|descriptor| {
+            fs::metadata(descriptor.path())
+                .is_ok_and(|file| (file.dev(), file.ino()) == (database.device, database.number))
+        });
+        if is_open {
+            let message = format!(
+                "this process has {} open outside of a store; close that, or open it after the \
+                 store",
+                self.path.display()
+            );
+            return Err(error(ErrorKind::AlreadyOpen, "open", message));
+        }
+        Ok(())
+    }
+
     /// Says that a write of so many bytes failed for want of room, if that is so: SQLite does not tell
     /// a full quota from a disk that fails (contract P5).
     pub(crate) fn explain(&self, failure: Error, bytes: usize) -> Error {

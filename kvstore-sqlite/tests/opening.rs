@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 
 use kvstore_core::{EntryId, ErrorKind, Store};
 use kvstore_sqlite::{SqliteBackend, SqliteOptions};
+use other::Other;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+#[path = "support/other.rs"]
+mod other;
 #[path = "support/traced.rs"]
 mod traced;
 
@@ -70,13 +73,15 @@ fn what_a_crash_left_is_flushed_before_it_is_read() {
 /// A reader that stays, as Litestream is one, keeps nobody out, however long ago it began.
 #[test]
 fn a_reader_that_stays_keeps_nobody_out() {
+    if other::is_other() {
+        return;
+    }
     let (_directory, path) = directory();
     let store = open(&path);
     store.put_blocking(&id("k"), vec![1]).unwrap();
     store.close_blocking().unwrap();
-    let reader = Connection::open(&path).unwrap();
-    reader.execute_batch("CREATE TABLE seq (id); INSERT INTO seq VALUES (1); BEGIN").unwrap();
-    reader.query_row("SELECT count(*) FROM seq", [], |_| Ok(())).unwrap();
+    let sql = "CREATE TABLE seq (id); INSERT INTO seq VALUES (1); BEGIN; SELECT count(*) FROM seq";
+    let reader = Other::start("a_reader_that_stays_keeps_nobody_out", &path, sql);
     for value in 2..5 {
         // A wait for the reader would never end.
         let options = SqliteOptions::new(&path).busy_timeout(std::time::Duration::MAX);
@@ -85,7 +90,34 @@ fn a_reader_that_stays_keeps_nobody_out() {
         store.put_blocking(&id("k"), vec![value]).unwrap();
         store.close_blocking().unwrap();
     }
-    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+}
+
+/// The system would drop the locks of this process's own connection, and of the store with them.
+#[test]
+fn a_database_that_this_process_has_open_is_refused() {
+    if other::is_other() {
+        return;
+    }
+    let (directory, path) = directory();
+    open(&path).close_blocking().unwrap();
+    let viewer = Connection::open(&path).unwrap();
+    let error = SqliteBackend::open(&SqliteOptions::new(&path)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyOpen);
+    assert!(error.to_string().contains("this process has"), "{error}");
+    drop(viewer);
+    // After the store, it is no harm.
+    let store = open(&path);
+    drop(Connection::open(&path).unwrap());
+    let viewer = Connection::open(&path).unwrap();
+    store.put_blocking(&id("k"), vec![1]).unwrap();
+    let name = "a_database_that_this_process_has_open_is_refused";
+    drop(Other::start(name, &path, "SELECT count(*) FROM ldk_node_data"));
+    store.put_blocking(&id("k"), vec![2]).unwrap();
+    drop(viewer);
+    let crashed = directory.path().join("crashed");
+    crash(&path, &crashed);
+    assert_eq!(open(&crashed).get_blocking(&id("k")).unwrap(), Some(vec![2]));
 }
 
 /// P6: SQLite would drop acknowledged commits without a word.

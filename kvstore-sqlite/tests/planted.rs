@@ -66,6 +66,7 @@ fn a_put_that_the_table_drops_is_an_error() {
     assert_eq!(keys(&store), ["a"]);
     store.put_blocking(&id("s", "b"), vec![2]).unwrap();
     store.close_blocking().unwrap();
+    drop(shell);
     let (kind, message) = refused(&SqliteOptions::new(&path));
     assert_eq!(kind, ErrorKind::Unsupported);
     assert!(message.contains("a constraint that is not ldk-node's"), "{message}");
