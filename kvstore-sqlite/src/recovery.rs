@@ -48,10 +48,17 @@ pub(crate) fn prepare(location: &Location) -> Result<Option<Log>> {
 }
 
 fn not_of_one_store(location: &Location, what: &str, suffix: &str) -> Error {
+    let restored = match suffix {
+        "-wal" => {
+            "; if it was restored through SQLite, close every program that has it open and run \
+             PRAGMA wal_checkpoint(TRUNCATE) in sqlite3"
+        }
+        _ => "",
+    };
     let message = format!(
         "the {what} {} does not belong to the database {}, which is of another time or another \
-         store: bring back the database that it belongs to, or move the {what} away to go on from \
-         this database alone",
+         store: bring back the database that it belongs to; or, if the database is known to be a \
+         complete copy, move the {what} away to go on from this database alone{restored}",
         location.path_beside(suffix).display(),
         location.path().display()
     );
@@ -121,15 +128,22 @@ fn flush(file: &File, path: &Path) -> Result<()> {
 }
 
 fn damaged(path: &Path, failure: Failure) -> Error {
-    let what = match failure {
+    let (what, way_on) = match failure {
         Failure::Io(source) => return io_error("open", path, source),
-        Failure::Header => "its header".to_owned(),
-        Failure::Frame(number) => format!("frame {number}, which later commits follow"),
+        Failure::Header => (
+            "its header".to_owned(),
+            "to go on from the database alone, which may lack all of the log, move the log away"
+                .to_owned(),
+        ),
+        Failure::Frame { number, offset } => (
+            format!("frame {number}, which later commits follow"),
+            format!("to go on with what was committed before, truncate the log to {offset} bytes"),
+        ),
     };
     let message = format!(
         "{} is damaged at {what}, and SQLite would drop what was committed from there on without a \
-         word; keep a copy of it and of the database, and recover the channels; to go on without \
-         those commits, move the log away",
+         word; keep a copy of it and of the database, and recover the channels if an entry is lost; \
+         {way_on}",
         path.display()
     );
     error(ErrorKind::Corrupted, "open", message)

@@ -56,8 +56,12 @@ impl DatabaseHeader {
 pub(crate) enum Failure {
     /// The header is damaged.
     Header,
-    /// The frame of this number, from 1, is damaged, and later commits follow it.
-    Frame(u64),
+    /// The frame of this number, from 1, is damaged, and later commits follow it. It begins after
+    /// so many bytes.
+    Frame {
+        number: u64,
+        offset: u64,
+    },
     Io(io::Error),
 }
 
@@ -131,7 +135,7 @@ pub(crate) fn read(mut file: impl Read) -> Result<Option<Log>, Failure> {
         }
     };
     if is_followed(&mut file, &header, number, damaged, &mut content)? {
-        return Err(Failure::Frame(number));
+        return Err(Failure::Frame { number, offset: header.offset(number) });
     }
     Ok(log)
 }
@@ -184,20 +188,24 @@ impl Header {
             && checksum == (word(&bytes[24..]), word(&bytes[28..]));
         is_valid.then_some(Self { big_endian, salts: salts(bytes), page_size, checksum })
     }
+
+    /// Where the frame of this number begins.
+    fn offset(&self, number: u64) -> u64 {
+        HEADER_LEN as u64 + (number - 1) * (FRAME_HEADER_LEN as u64 + u64::from(self.page_size))
+    }
 }
 
 impl Frame {
     fn parse(header: &Header, number: u64, bytes: &[u8], seed: Checksum) -> Self {
         let computed = checksum(header.big_endian, seed, &bytes[..8]);
         let computed = checksum(header.big_endian, computed, &bytes[FRAME_HEADER_LEN..]);
-        let offset = HEADER_LEN as u64 + (number - 1) * bytes.len() as u64;
         Self {
             stored: (word(&bytes[16..]), word(&bytes[20..])),
             computed,
             page: word(bytes),
             is_commit: word(&bytes[4..]) != 0,
             has_salts: bytes[8..16] == header.salts,
-            has_whole_header: offset % SECTOR <= SECTOR - FRAME_HEADER_LEN as u64,
+            has_whole_header: header.offset(number) % SECTOR <= SECTOR - FRAME_HEADER_LEN as u64,
         }
     }
 }
@@ -319,7 +327,7 @@ mod tests {
                 log[at] ^= change;
                 match read(&log[..]) {
                     Err(Failure::Header) => assert!(at < HEADER_LEN),
-                    Err(Failure::Frame(number)) => {
+                    Err(Failure::Frame { number, .. }) => {
                         let offset = at - HEADER_LEN;
                         let frame = offset / (FRAME_HEADER_LEN + 512);
                         assert_eq!(number - 1, frame as u64, "{at}");

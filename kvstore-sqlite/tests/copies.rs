@@ -132,3 +132,34 @@ fn an_old_copy_under_the_log_of_another_program_is_refused() {
         }
     }
 }
+
+/// A restore through SQLite lies in the log as long as somebody reads beside it, and is settled as the
+/// message says.
+#[test]
+fn a_restore_beside_a_reader_is_taken_once_it_is_in_the_database() {
+    let (directory, path) = directory();
+    let application_id = || -> i32 {
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap()
+    };
+    let mut ids = Vec::new();
+    for value in 0..3 {
+        let store = open(&path);
+        put(&store, &[0, 1], value);
+        store.close_blocking().unwrap();
+        ids.push(application_id());
+    }
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM ldk_node_data").unwrap();
+    let restoring = Connection::open(&path).unwrap();
+    restoring.pragma_update(None, "application_id", ids[0]).unwrap();
+    let crashed = directory.path().join("crashed");
+    fs::copy(&path, &crashed).unwrap();
+    fs::copy(beside(&path, "-wal"), beside(&crashed, "-wal")).unwrap();
+    let error = SqliteBackend::open(&SqliteOptions::new(&crashed)).unwrap_err();
+    assert!(error.to_string().contains("PRAGMA wal_checkpoint(TRUNCATE)"), "{error}");
+    let shell = Connection::open(&crashed).unwrap();
+    shell.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(shell);
+    assert_eq!(open(&crashed).get_blocking(&id(1)).unwrap(), Some(vec![2; 20_000]));
+}

@@ -120,33 +120,6 @@ fn a_database_that_this_process_has_open_is_refused() {
     assert_eq!(open(&crashed).get_blocking(&id("k")).unwrap(), Some(vec![2]));
 }
 
-/// P6: SQLite would drop acknowledged commits without a word.
-#[test]
-fn a_damaged_log_is_refused_and_left_alone() {
-    let (directory, path) = directory();
-    let store = open(&path);
-    for at in 0..10 {
-        store.put_blocking(&id(&at.to_string()), vec![at; 3000]).unwrap();
-    }
-    let crashed = directory.path().join("crashed");
-    crash(&path, &crashed);
-    let log = beside(&crashed, "-wal");
-    let whole = fs::read(&log).unwrap();
-    for (at, says) in [(20, "its header"), (20_000, "frame 5")] {
-        let mut damaged = whole.clone();
-        damaged[at] ^= 4;
-        fs::write(&log, &damaged).unwrap();
-        let error = SqliteBackend::open(&SqliteOptions::new(&crashed)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupted, "{error}");
-        let message = error.to_string();
-        assert!(message.contains("crashed-wal") && message.contains(says), "{message}");
-        assert_eq!(fs::read(&log).unwrap(), damaged);
-    }
-    fs::write(&log, &whole).unwrap();
-    let store = open(&crashed);
-    assert_eq!(store.get_blocking(&id("9")).unwrap(), Some(vec![9; 3000]));
-}
-
 /// Where memory cannot be mapped from a file there is no write-ahead log: neither for a new file, nor
 /// for one that has such a log already.
 #[test]
