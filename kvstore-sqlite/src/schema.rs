@@ -101,7 +101,12 @@ pub(crate) fn find(connection: &Connection, wanted: Option<&str>) -> Result<Foun
     for name in &names {
         if shape::has_columns(connection, name, version)? {
             shape::refuse_constraints(connection, name, version)?;
-            tables.extend(TableName::new(name).ok());
+            shape::refuse_types(connection, name, version)?;
+            let Ok(table) = TableName::new(name) else { continue };
+            if version == Version::Two {
+                shape::refuse_foreign_order(connection, &table.creation_order())?;
+            }
+            tables.push(table);
         }
     }
     let table = choose(&tables, &names, wanted)?;

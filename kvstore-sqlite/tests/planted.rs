@@ -151,3 +151,51 @@ fn a_file_rebuilt_from_a_dump_is_known_by_its_tables() {
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
+
+/// G7: types and collations by which one key would replace another.
+#[test]
+fn a_table_in_which_two_keys_are_one_is_refused() {
+    const NAMES: &str = "primary_namespace TEXT NOT NULL, secondary_namespace TEXT NOT NULL, \
+                         key TEXT NOT NULL";
+    const KEY: &str = "PRIMARY KEY (primary_namespace, secondary_namespace, key)";
+    const ORDER: &str = "sort_order INTEGER PRIMARY KEY AUTOINCREMENT";
+    let two = format!("CREATE TABLE collate_ ({NAMES}, value BLOB, {KEY})");
+    let three = two.replace("BLOB,", "BLOB, sort_order INTEGER NOT NULL DEFAULT 0,");
+    let order = format!(
+        "{two}; CREATE TABLE collate__creation_order \
+         ({ORDER}, {NAMES}, UNIQUE (primary_namespace, secondary_namespace, key))"
+    );
+    let changes = [
+        ("key TEXT", "key TEXT COLLATE NOCASE"),
+        ("namespace, key)", "namespace, key collate rtrim)"),
+        ("key TEXT", "key NUMERIC"),
+        ("secondary_namespace TEXT", "secondary_namespace INTEGER"),
+    ];
+    for (sql, version) in [(two, 2), (three, 3), (order, 2)] {
+        let last = sql.rfind("CREATE").unwrap();
+        let check = |sql: &str| {
+            let (directory, path) = directory();
+            let sql = format!("{sql}; PRAGMA user_version = {version}");
+            Connection::open(&path).unwrap().execute_batch(&sql).unwrap();
+            (directory, SqliteOptions::new(&path))
+        };
+        let (_directory, options) = check(&sql);
+        let store = open(&options.path);
+        for key in ["A", "a", "1", "01", "1 "] {
+            if EntryId::new("p", "s", key).is_ok() {
+                store.put_blocking(&id("s", key), key).unwrap();
+            }
+        }
+        assert_eq!(store.get_blocking(&id("s", "A")).unwrap().unwrap(), b"A");
+        assert_eq!(store.get_blocking(&id("s", "01")).unwrap().unwrap(), b"01");
+        for (from, to) in changes {
+            let changed = format!("{}{}", &sql[..last], sql[last..].replace(from, to));
+            assert_ne!(changed, sql);
+            let (_directory, options) = check(&changed);
+            let (kind, message) = refused(&options);
+            assert_eq!(kind, ErrorKind::Unsupported, "{changed}: {message}");
+            let says = if last > 0 { "drop it" } else { "rebuild it" };
+            assert!(message.contains(says), "{changed}: {message}");
+        }
+    }
+}
