@@ -117,15 +117,13 @@ pub(crate) fn classify(error: &rusqlite::Error) -> ErrorKind {
 }
 
 /// Whether the file system cannot share memory between connections, as a write-ahead log needs it.
+///
+/// A file of shared memory that cannot be opened says nothing of the file system: the process may
+/// have no descriptor left, and where a file cannot be made there is no rollback journal either.
 pub(crate) fn lacks_shared_memory(error: &rusqlite::Error) -> bool {
     matches!(
         extended_code(error),
-        Some(
-            ffi::SQLITE_IOERR_SHMMAP
-                | ffi::SQLITE_IOERR_SHMOPEN
-                | ffi::SQLITE_IOERR_SHMLOCK
-                | ffi::SQLITE_CANTOPEN
-        )
+        Some(ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMLOCK)
     )
 }
 

@@ -167,6 +167,33 @@ fn without_shared_memory_there_is_a_rollback_journal() {
     }
 }
 
+/// A process that has no descriptor left for the shared memory is told so: a rollback journal would
+/// stay in use, and block reads.
+#[test]
+fn without_descriptors_there_is_an_error_and_no_rollback_journal() {
+    const NAME: &str = "without_descriptors_there_is_an_error_and_no_rollback_journal";
+    if traced::is_traced() {
+        let options = SqliteOptions::new(traced::directory().join("node.sqlite"));
+        let error = SqliteBackend::open(&options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("limit of open files"), "{error}");
+        return;
+    }
+    for is_new in [true, false] {
+        let (directory, path) = directory();
+        if !is_new {
+            open(&path).close_blocking().unwrap();
+        }
+        let shared = beside(&path, if is_new { ".creating-shm" } else { "-shm" });
+        let shared = shared.to_str().unwrap();
+        let calls = ["-P", shared, "-e", "trace=openat", "-e", "inject=openat:error=EMFILE"];
+        let Some(trace) = traced::run(NAME, directory.path(), &calls) else { return };
+        assert!(trace.contains("EMFILE"), "nothing was injected: {trace}");
+        open(&path).close_blocking().unwrap();
+        assert_eq!(journal_mode(&path), "wal");
+    }
+}
+
 /// G4: a backup that was put over the database, with the log of what it replaced beside it.
 #[test]
 fn a_log_of_another_database_is_refused_and_nothing_is_changed() {
