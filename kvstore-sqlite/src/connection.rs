@@ -63,11 +63,15 @@ fn open(path: &Path, mode: OpenFlags, busy_timeout: Duration) -> Result<Connecti
     // Each connection is used by one thread at a time, and a path is a path, never a URI.
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(failed)?;
-    let busy_timeout = busy_timeout.min(Duration::from_millis(i32::MAX as u64));
-    connection.busy_timeout(busy_timeout).map_err(failed)?;
+    set_busy_timeout(&connection, busy_timeout).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(32);
     distrust_schema(&connection).map_err(failed)?;
     Ok(connection)
+}
+
+/// Sets how long to wait for the locks of others, up to the most that SQLite takes.
+pub(crate) fn set_busy_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(timeout.min(Duration::from_millis(i32::MAX as u64)))
 }
 
 /// Keeps what somebody may have put into the file from running here. A trigger could take an entry

@@ -72,6 +72,7 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
             last_created,
             stamper,
             location,
+            busy_timeout: options.busy_timeout,
             _lock: lock,
         })),
     })

@@ -1,11 +1,12 @@
 //! The one connection that writes.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kvstore_core::local::OwnerLock;
 use kvstore_core::{ErrorKind, Mutation, Result, log};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use crate::connection::set_busy_timeout;
 use crate::error::{commit_error, engine, error, write_error};
 use crate::location::Location;
 use crate::queries::Queries;
@@ -18,6 +19,7 @@ pub(crate) struct Writer {
     /// `None` with a rollback journal.
     pub(crate) stamper: Option<Stamper>,
     pub(crate) location: Location,
+    pub(crate) busy_timeout: Duration,
     /// Dropped after the connection, so that the next owner finds the files at rest.
     pub(crate) _lock: OwnerLock,
 }
@@ -43,7 +45,8 @@ impl Writer {
     }
 
     /// Stamps a log that the last commit began, before that commit is acknowledged: it costs a flush
-    /// for each log, not for each commit.
+    /// for each log, not for each commit. It waits for nobody: the commit is durable already, and the
+    /// next one tries again.
     ///
     /// # Errors
     /// Only [`InDoubt`](ErrorKind::InDoubt), for a flush that failed: the store has to stop.
@@ -51,9 +54,15 @@ impl Writer {
         if !self.stamper.as_ref().is_some_and(Stamper::has_new_log) {
             return Ok(());
         }
-        let stamped = in_transaction(&mut self.connection, |transaction| {
-            stamp::write(transaction).map_err(write_error)
+        let stamped = set_busy_timeout(&self.connection, Duration::ZERO).map_err(write_error);
+        let stamped = stamped.and_then(|()| {
+            in_transaction(&mut self.connection, |transaction| {
+                stamp::write(transaction).map_err(write_error)
+            })
         });
+        if let Err(error) = set_busy_timeout(&self.connection, self.busy_timeout) {
+            log(|| tracing::warn!(%error, "the store does not wait for other programs any more"));
+        }
         match stamped {
             Ok(()) => self.note_stamp(),
             Err(failure) if failure.kind().poisons() => return Err(failure),
@@ -132,4 +141,40 @@ pub(crate) fn last_created(connection: &Connection, queries: &Queries) -> Result
     // of them, unless it was set back; in nanoseconds, since no entry is written faster.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     Ok(last.unwrap_or(0).max(i64::try_from(now).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{SqliteBackend, SqliteOptions};
+
+    /// Another program that writes does not keep a commit that is durable from its caller.
+    #[test]
+    fn a_stamp_waits_for_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let timeout = Duration::from_secs(60);
+        let options = SqliteOptions::new(directory.path().join("db")).busy_timeout(timeout);
+        let backend = SqliteBackend::open(&options).unwrap();
+        let mut writer = backend.writer.lock().unwrap();
+        let writer = writer.as_mut().unwrap();
+        writer.commit(&backend.queries, &[]).unwrap();
+        let log = writer.location.name_beside("-wal");
+        let file = writer.location.directory.open_file(log).unwrap();
+        // As after another program's checkpoint.
+        writer.stamper = Some(Stamper::new(file, Some([0; 8])));
+        let other = Connection::open(backend.path()).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let begin = Instant::now();
+        writer.stamp_new_log().unwrap();
+        assert!(begin.elapsed() < timeout / 2);
+        assert!(writer.stamper.as_ref().unwrap().has_new_log());
+        let sql = "PRAGMA busy_timeout";
+        let found: i64 = writer.connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(found, 60_000);
+        other.execute_batch("COMMIT").unwrap();
+        writer.stamp_new_log().unwrap();
+        assert!(!writer.stamper.as_ref().unwrap().has_new_log());
+    }
 }
