@@ -174,9 +174,26 @@ impl Location {
         write().map_err(|source| io_error("commit", &self.path, source))
     }
 
+    /// Refuses a symbolic link in the place of a file beside the database. SQLite does not follow one
+    /// either, but does not name it.
+    pub(crate) fn refuse_links(&self) -> Result<()> {
+        for suffix in ["-wal", "-shm", "-journal"] {
+            let found = self.directory.metadata(self.name_beside(suffix));
+            if found.is_ok_and(|found| found.is_symlink()) {
+                let path = self.path_beside(suffix);
+                let message = format!("{} is a symbolic link; remove that link", path.display());
+                return Err(error(ErrorKind::Unsupported, "open", message));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the right to read the files from everybody but their owner (contract S1): they hold the
     /// channels' keys, and SQLite gives its log the mode of the database. Other users' files stay as
     /// they are.
+    ///
+    /// By path: to close a descriptor of the shared memory would drop the connection's locks on it.
+    /// None of these is a link: [`refuse_links`](Self::refuse_links).
     pub(crate) fn make_private(&self) -> Result<()> {
         #[cfg(unix)]
         for suffix in ["", "-wal", "-shm", "-journal"] {

@@ -27,6 +27,7 @@ pub(crate) fn open(options: &SqliteOptions) -> Result<SqliteBackend> {
         log(|| tracing::info!(path = %location.path().display(), "new store made"));
     }
     location.refuse_second_path().map_err(named)?;
+    location.refuse_links().map_err(named)?;
     #[cfg(target_os = "linux")]
     location.refuse_open_in_this_process().map_err(named)?;
     let recovered = recovery::prepare(&location).map_err(named)?;

@@ -199,3 +199,30 @@ fn a_table_in_which_two_keys_are_one_is_refused() {
         }
     }
 }
+
+/// S1: the rights of a file elsewhere stay as they are.
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_place_of_shared_memory_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    for schema in [2, 3] {
+        let (directory, path) = directory();
+        if schema == 2 {
+            drop(support::ldk_node_file(&path, 2));
+        } else {
+            open(&path).close_blocking().unwrap();
+        }
+        let elsewhere = directory.path().join("elsewhere");
+        fs::write(&elsewhere, "theirs").unwrap();
+        fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o644)).unwrap();
+        let link = format!("{}-shm", path.display());
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        let (kind, message) = refused(&SqliteOptions::new(&path));
+        assert_eq!(kind, ErrorKind::Unsupported);
+        assert!(message.contains("-shm is a symbolic link"), "{message}");
+        assert_eq!(fs::metadata(&elsewhere).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"theirs");
+        fs::remove_file(link).unwrap();
+        open(&path).close_blocking().unwrap();
+    }
+}
