@@ -37,7 +37,7 @@ impl FsBackend {
     /// Opens the directory, creating it if it is missing and the options allow it.
     ///
     /// **Durability**: what a crash left in the journal is made durable before anything is done
-    /// because of it, and put into files in the background. Temporary files that a crash of this
+    /// because of it, and then put into files; where there is no room for them, in the background. Temporary files that a crash of this
     /// store or of LDK's own left are removed, and no other files.
     ///
     /// **Limits**: opening reads the journal (16 MiB by default), the spool files that it needs, and

@@ -80,11 +80,22 @@ pub(crate) fn open(options: &FsOptions) -> Result<Opened> {
         state: RwLock::new(state),
         checkpoint,
     });
-    // What a crash left in the journal becomes files again, in the background.
-    shared.checkpoint.request(last);
     let checkpointer = checkpointer::spawn(&shared)?;
+    checkpoint_what_a_crash_left(&shared, last)?;
     let writer = Writer::new(journal, last, last_created, last_spooled);
     Ok(Opened { shared, writer, checkpointer, lock })
+}
+
+/// Turns what a crash left in the journal into files again. Where there is no room for them it goes on
+/// in the background, and the journal keeps them.
+fn checkpoint_what_a_crash_left(shared: &Shared, last: u64) -> Result<()> {
+    match shared.checkpoint.wait_for(last) {
+        Err(failure) if failure.kind().poisons() => {
+            shared.checkpoint.end();
+            Err(failure)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn locate(options: &FsOptions) -> Result<Directory> {
