@@ -267,11 +267,13 @@ mod tests {
             let mut last = 0;
             for _ in 0..10 {
                 let next = next_created(last, unit);
-                assert!(next > last && next % unit == 0, "{next} after {last} by {unit}");
+                assert!(next > last && next.is_multiple_of(unit), "{next} after {last} by {unit}");
                 last = next;
             }
             let ahead = last + 1_000_000_000_000;
-            assert!(next_created(ahead, unit) > ahead && next_created(ahead, unit) % unit == 0);
+            assert!(
+                next_created(ahead, unit) > ahead && next_created(ahead, unit).is_multiple_of(unit)
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A directory over a node's life: its bounds, disks that fill, go and come, copies that were put
 //! over it, and what others leave in it.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -274,7 +274,7 @@ fn a_directory_that_is_moved_loses_nothing_and_is_not_split() {
     let (parent, path) = directory();
     let moved = parent.path().join("moved");
     let store = open(&FsOptions::new(&path).journal_bytes(0).large_value_bytes(5000));
-    let value = |at: usize| vec![at as u8; if at % 3 == 0 { 6000 } else { 50 }];
+    let value = |at: usize| vec![at as u8; if at.is_multiple_of(3) { 6000 } else { 50 }];
     let entry = |at: usize| id(&format!("namespace{}", at % 7), &format!("k{at}"));
     for at in 0..200 {
         if at == 20 {

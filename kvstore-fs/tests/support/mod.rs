@@ -1,6 +1,7 @@
 //! What the tests of this crate have in common.
 
 #![allow(dead_code, reason = "no test file uses all of it")]
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::fs::{self, FileTimes};
 use std::path::{Path, PathBuf};
@@ -80,10 +81,10 @@ pub(crate) struct Mount {
 impl Mount {
     /// Mounts one in memory over a directory; `None`, with a word, if this user may not.
     pub(crate) fn memory(at: &Path) -> Option<Self> {
-        Self::mount(&["-t", "tmpfs", "none"], at, None)
+        Self::of(&["-t", "tmpfs", "none"], at, None)
     }
 
-    fn mount(arguments: &[&str], at: &Path, parent: Option<TempDir>) -> Option<Self> {
+    fn of(arguments: &[&str], at: &Path, parent: Option<TempDir>) -> Option<Self> {
         let mounted = Command::new("mount").args(arguments).arg(at).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self { at: at.to_owned(), _parent: parent });
@@ -114,5 +115,5 @@ pub(crate) fn disk_with_coarse_times() -> Option<Mount> {
         println!("SKIPPED: mkfs.ext4 is not installed");
         return None;
     }
-    Mount::mount(&["-o", "loop", image.to_str().unwrap()], &at, Some(parent))
+    Mount::of(&["-o", "loop", image.to_str().unwrap()], &at, Some(parent))
 }
