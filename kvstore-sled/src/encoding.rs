@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `f` | the format's name |
+//! | `f` | the format's name; another one while a commit is made in steps |
 //! | `c` | a number above all creation numbers that were given out |
 //! | `i` | the key of the only creation number that a crash may have left without its entry |
 //! | `b` | the CRC-32 of the file of a commit that is made in steps; see [`batch`](crate::batch) |
@@ -20,6 +20,8 @@ use crate::error::{damaged, error};
 
 pub(crate) const FORMAT: &[u8] = b"f";
 pub(crate) const FORMAT_NAME: &[u8] = b"kvstore-sled 1";
+/// Versions that do not know the key `b` refuse this one.
+pub(crate) const FORMAT_NAME_IN_STEPS: &[u8] = b"kvstore-sled 1, batch";
 pub(crate) const CREATED_BELOW: &[u8] = b"c";
 pub(crate) const INTENT: &[u8] = b"i";
 pub(crate) const BATCH: &[u8] = b"b";
@@ -190,7 +192,7 @@ impl Large {
 /// Refuses a store of another format.
 pub(crate) fn check_format(found: Option<&[u8]>) -> Result<()> {
     match found {
-        Some(FORMAT_NAME) => Ok(()),
+        Some(FORMAT_NAME | FORMAT_NAME_IN_STEPS) => Ok(()),
         Some(_) => {
             let message = "a newer version wrote this store; use that version";
             Err(error(ErrorKind::Unsupported, "open", message))

@@ -62,6 +62,8 @@ pub(crate) struct LogFiles {
     blobs: Directory,
     /// When a name was last made or removed among sled's files of large pages.
     blobs_changed: Option<SystemTime>,
+    #[cfg(test)]
+    windows: windows::Windows,
 }
 
 impl LogFiles {
@@ -72,7 +74,14 @@ impl LogFiles {
         let blobs = engine.subdirectory("blobs");
         let blobs = blobs.map_err(|source| io("recover", &blobs_path, source))?;
         let blobs_changed = changed(&blobs).map_err(|source| io("recover", &blobs_path, source))?;
-        Ok(Self { data, data_path, blobs, blobs_changed })
+        Ok(Self {
+            data,
+            data_path,
+            blobs,
+            blobs_changed,
+            #[cfg(test)]
+            windows: windows::Windows::default(),
+        })
     }
 
     /// Makes durable what sled's `flush` has handed to the system.
@@ -89,6 +98,8 @@ impl LogFiles {
             sync_tree(&self.blobs).map_err(|source| in_doubt(io::Error::other(source)))?;
             self.blobs_changed = blobs_changed;
         }
+        #[cfg(test)]
+        self.windows.end(&self.data);
         self.data.sync_data().map_err(in_doubt)
     }
 
@@ -122,4 +133,38 @@ fn free_bytes(_file: &File) -> io::Result<u64> {
 
 fn changed(directory: &Directory) -> io::Result<Option<SystemTime>> {
     Ok(directory.try_clone_file()?.metadata()?.modified().ok())
+}
+
+/// What is written between two flushes.
+#[cfg(test)]
+pub(crate) mod windows {
+    use std::cell::Cell;
+    use std::fs::File;
+
+    use crate::engine::SEGMENT;
+    use crate::segments;
+
+    thread_local! {
+        static MOST_SEGMENTS: Cell<u64> = const { Cell::new(0) };
+        static FLUSHES: Cell<u64> = const { Cell::new(0) };
+    }
+
+    #[derive(Default)]
+    pub(crate) struct Windows {
+        newest: Option<u64>,
+    }
+
+    impl Windows {
+        pub(super) fn end(&mut self, data: &File) {
+            let newest = segments::newest(&segments::read(data).unwrap()).unwrap_or(0) / SEGMENT;
+            let begun = newest - self.newest.replace(newest).unwrap_or(newest);
+            MOST_SEGMENTS.set(MOST_SEGMENTS.get().max(begun));
+            FLUSHES.set(FLUSHES.get() + 1);
+        }
+    }
+
+    /// The most segments that this thread has begun between two flushes, and its flushes.
+    pub(crate) fn take() -> (u64, u64) {
+        (MOST_SEGMENTS.take(), FLUSHES.take())
+    }
 }

@@ -2,6 +2,7 @@
 
 mod backend;
 mod batch;
+mod cost;
 mod directory;
 mod encoding;
 mod engine;

@@ -65,6 +65,12 @@ pub(crate) fn reach_their_end(segments: &[Segment], snapshot: u64) -> bool {
     later().any(|segment| segment.lsn == needed)
 }
 
+/// The LSN of the segment that was begun last.
+#[cfg(test)]
+pub(crate) fn newest(segments: &[Segment]) -> Option<u64> {
+    segments.iter().map(|segment| segment.lsn).max()
+}
+
 impl Segment {
     fn parse(offset: u64, header: &[u8; HEADER_LEN]) -> Option<Self> {
         let number = |at: usize| {

@@ -7,7 +7,6 @@ use kvstore_core::local::{Directory, OwnerLock};
 use kvstore_core::{EntryId, ErrorKind, MAX_VALUE_LEN, Mutation, Result};
 use sled::IVec;
 
-use crate::batch;
 use crate::encoding::{
     CREATED_BELOW, Content, INTENT, Stored, large_key, order_key, parse_number, parse_order,
     parse_order_key, value_key,
@@ -17,6 +16,7 @@ use crate::error::{self, error, named};
 use crate::flush::LogFiles;
 use crate::large::{self, Superseded};
 use crate::view::View;
+use crate::{batch, cost};
 
 /// How many creation numbers are set aside at a time.
 const NUMBERS: u64 = 1 << 20;
@@ -91,23 +91,24 @@ impl Writer {
         mutations: &[Mutation],
         plan: &mut Plan,
     ) -> Result<()> {
-        guarded("prepare", || {
+        let cost = guarded("prepare", || {
             let view = view.read().unwrap_or_else(PoisonError::into_inner);
             let view = view.as_ref().ok_or_else(|| closed("commit"))?;
             mutations.iter().try_for_each(|mutation| {
                 self.plan(view, mutation, plan).map_err(|error| error.with_entry(mutation.id()))
-            })
+            })?;
+            cost::of_commit(view.engine.tree(), plan.changes.iter())
         })?;
         if !plan.written.is_empty() {
             self.values.sync().map_err(named)?;
         }
-        let bytes = plan.changes.iter().map(batch::bytes_of).sum::<usize>();
-        let needed = batch::room(bytes);
+        let in_steps = cost > cost::MAX_AT_ONCE;
+        let needed = if in_steps { batch::room_in_steps(cost) } else { batch::room(cost) };
         self.files.check_room("commit", needed).or_else(|_| {
             self.superseded.retry(&self.values);
             self.files.check_room("commit", needed)
         })?;
-        if bytes > batch::MAX_AT_ONCE {
+        if in_steps {
             plan.in_steps = Some(batch::write(&self.values, plan.changes.iter())?);
         }
         if let Some(view) = view.write().unwrap_or_else(PoisonError::into_inner).as_mut() {

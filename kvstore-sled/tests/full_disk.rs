@@ -82,6 +82,39 @@ fn a_disk_that_is_full_at_open_keeps_nothing_from_opening_later() {
     assert!(failed > 10, "the disk was never too full: {failed}");
 }
 
+/// P5: a commit of little that writes much, in steps, either has the room for it or is refused.
+#[test]
+fn a_commit_in_steps_is_refused_if_it_may_not_fit() {
+    const ENTRIES: usize = 800;
+    let Some(disk) = SmallDisk::mount_of(160) else { return };
+    let options = SledOptions::new(disk.path().join("store"));
+    let ballast = disk.path().join("ballast");
+    let store = Store::open(SledBackend::open(&options).unwrap()).unwrap();
+    for first in (0..ENTRIES).step_by(40) {
+        let ids = (first..first + 40).map(id);
+        let batch = ids.fold(store.batch(), |batch, id| batch.put(&id, vec![0; 20_000]));
+        batch.commit_blocking().unwrap();
+    }
+    let (mut made, mut refused) = (0, 0);
+    // Every tenth of them writes each leaf anew.
+    for round in 1..=60 {
+        let free = [12, 16, 24, 32, 48, 64][round % 6] << 8;
+        let ballast_len = disk_pages(&disk).saturating_sub(free) * 4096;
+        std::fs::write(&ballast, vec![0; ballast_len]).unwrap();
+        let ids = (0..ENTRIES).step_by(8).map(id);
+        let batch = ids.fold(store.batch(), |batch, id| batch.put(&id, vec![round as u8; 100]));
+        match batch.commit_blocking() {
+            Ok(()) => made += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::StorageFull, "{round}: {error}");
+                refused += 1;
+            }
+        }
+        std::fs::remove_file(&ballast).unwrap();
+    }
+    assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
+}
+
 /// Free pages of 4096 bytes.
 fn disk_pages(disk: &SmallDisk) -> usize {
     let free = rustix::fs::statvfs(disk.path()).unwrap();
