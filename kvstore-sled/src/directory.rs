@@ -11,6 +11,7 @@ use crate::encoding::{FORMAT, FORMAT_NAME};
 use crate::engine::Engine;
 use crate::error::{self, error, io, named};
 use crate::flush::sync_tree;
+use crate::scratch;
 
 /// The directory of a store, held open: wherever it is moved to, it stays the same one.
 pub(crate) struct StoreDirectory(Directory);
@@ -20,7 +21,7 @@ const ENGINE: &str = "engine";
 const CREATING: &str = "engine.creating";
 const VALUES: &str = "values";
 /// Where recovery works; see [`recovery`](crate::recovery).
-pub(crate) const RECOVERING: &str = "recovering";
+pub(crate) const RECOVERING: &str = ".kvstore-recovering";
 
 impl StoreDirectory {
     /// Opens the directory that the options name, and creates it if they allow that.
@@ -154,8 +155,7 @@ impl StoreDirectory {
     }
 
     fn remove_half_made(&self) -> Result<()> {
-        let failed = |source| io("create", &self.0.join(CREATING), source);
-        self.0.remove_tree(CREATING).map_err(failed)
+        scratch::remove(&self.0, CREATING)
     }
 
     fn make_engine(&self, cache_bytes: u64) -> Result<()> {

@@ -12,6 +12,7 @@ mod large;
 mod options;
 mod reader;
 mod recovery;
+mod scratch;
 mod segments;
 mod stamp;
 mod view;

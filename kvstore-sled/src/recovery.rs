@@ -5,8 +5,8 @@
 //! flushes no directory in between: the power can take the new snapshot's name and leave the
 //! cleared segments, and what is left then opens as it was long before, or not at all.
 //!
-//! So recovery runs twice. First in a directory of its own, `recovering/`, where sled's files have
-//! second names, up to the new snapshot and no further. The snapshot gets its name among sled's
+//! So recovery runs twice. First in a directory of its own, `.kvstore-recovering/`, where sled's files
+//! have second names, up to the new snapshot and no further. The snapshot gets its name among sled's
 //! files and is flushed. When sled starts there, it finds nothing to recover.
 
 use std::io;
@@ -17,7 +17,7 @@ use kvstore_core::{ErrorKind, Result};
 use crate::directory::{RECOVERING, create_subdirectory, names_of_files};
 use crate::engine::{recover_up_to_snapshot, wait_until_free};
 use crate::error::{self, error, io, named};
-use crate::segments;
+use crate::{scratch, segments};
 
 /// The last step of recovery before segments are cleared removes every file here with an LSN above
 /// the log's. It cannot remove a directory, and stops.
@@ -30,14 +30,14 @@ const BARRIER: &str = "9223372036854775807";
 /// changed.
 pub(crate) fn recover(root: &Directory, engine: &Directory) -> Result<()> {
     wait_until_free(engine)?;
-    remove_recovering(root)?;
+    scratch::remove(root, RECOVERING)?;
     let old = snapshots(engine)?;
     check(engine, old.last())?;
     let recovered = link_files(root, engine, old.last()).and_then(|recovering| {
         recover_up_to_snapshot(recovering.try_clone().map_err(named)?)?;
         install_snapshot(&recovering, engine)
     });
-    let removed = remove_recovering(root);
+    let removed = scratch::remove(root, RECOVERING);
     recovered.and(removed)
 }
 
@@ -65,6 +65,12 @@ fn snapshots(engine: &Directory) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Whether sled gives such a name to a snapshot, or to one that it is writing.
+pub(crate) fn is_snapshot(name: &str) -> bool {
+    let number = name.strip_prefix("snap.");
+    number.is_some_and(|number| lsn(number.strip_suffix(".generating").unwrap_or(number)).is_some())
 }
 
 fn lsn(number: &str) -> Option<u64> {
@@ -112,7 +118,7 @@ fn link_files(
     names.into_iter().try_for_each(|name| link(engine, name, &recovering))?;
     create_subdirectory(&recovering, "blobs")?;
     let (blobs, linked) = (below(engine, "blobs")?, below(&recovering, "blobs")?);
-    for name in names_of_files(&blobs)? {
+    for name in names_of_files(&blobs)?.into_iter().filter(|name| scratch::is_number(name)) {
         link(&blobs, &name, &linked)?;
     }
     create_subdirectory(&linked, BARRIER)?;
@@ -150,10 +156,6 @@ fn install_snapshot(recovering: &Directory, engine: &Directory) -> Result<()> {
         engine.remove_file(&name).map_err(|source| io("recover", &engine.join(&name), source))?;
     }
     Ok(())
-}
-
-fn remove_recovering(root: &Directory) -> Result<()> {
-    root.remove_tree(RECOVERING).map_err(|source| io("recover", &root.join(RECOVERING), source))
 }
 
 #[cfg(test)]

@@ -119,6 +119,7 @@ fn files_of_others_are_left_alone() {
     opened.close_blocking().unwrap();
     let others = [
         "logs",
+        "recovering/thesis",
         "engine.creating.old",
         ".kvstore-journal",
         "values/007",
@@ -128,6 +129,7 @@ fn files_of_others_are_left_alone() {
         "engine/thesis",
         "engine/blobs/thesis",
     ];
+    fs::create_dir(store.join("recovering")).unwrap();
     others.iter().for_each(|name| fs::write(store.join(name), "a thesis").unwrap());
     for _ in 0..2 {
         let opened = open(&store);
@@ -137,6 +139,30 @@ fn files_of_others_are_left_alone() {
     for name in others {
         assert_eq!(fs::read_to_string(store.join(name)).unwrap(), "a thesis", "{name}");
     }
+}
+
+/// A directory with a name of ours is removed only if all that is in it is ours, too.
+#[test]
+fn files_of_others_in_our_directories_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let store = parent.path().join("store");
+    open(&store).close_blocking().unwrap();
+    for name in [".kvstore-recovering", "engine.creating"] {
+        for inside in ["thesis", "db/thesis", "blobs/thesis", "blobs/7/thesis", "snap.copy"] {
+            let path = store.join(name).join(inside);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "a thesis").unwrap();
+            let error = refused(&SledOptions::new(&store));
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.message().contains(name), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), "a thesis");
+            fs::remove_dir_all(store.join(name)).unwrap();
+        }
+        fs::write(store.join(name), "a thesis").unwrap();
+        assert!(refused(&SledOptions::new(&store)).message().contains(name));
+        fs::remove_file(store.join(name)).unwrap();
+    }
+    open(&store);
 }
 
 /// A new store is not made among what another program keeps, nor over what is left of a store.

@@ -94,7 +94,7 @@ fn a_snapshot_of_an_earlier_time_is_not_passed_over() {
         Ok(store) => check(&store, ROUNDS),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupted, "{error}"),
     }
-    assert!(!path.join("recovering").exists());
+    assert!(!path.join(".kvstore-recovering").exists());
 }
 
 /// P2: a process that was killed in recovery leaves nothing that the next one stumbles over.
@@ -103,13 +103,13 @@ fn an_interrupted_recovery_is_begun_anew() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("store");
     long_history(&path);
-    for left in ["recovering/blobs/9223372036854775807", "recovering/db.d"] {
-        fs::create_dir_all(path.join(left)).unwrap();
+    let left = path.join(".kvstore-recovering");
+    fs::create_dir_all(left.join("blobs/9223372036854775807")).unwrap();
+    for name in ["snap.0000000000000001.generating", "snap.7FFFFFFFFFFFFFFF", "blobs/7", "db"] {
+        fs::write(left.join(name), "half").unwrap();
     }
-    fs::write(path.join("recovering/snap.0000000000000001.generating"), "half").unwrap();
-    fs::write(path.join("recovering/snap.7FFFFFFFFFFFFFFF"), "half").unwrap();
     check(&open(&path), ROUNDS);
-    assert!(!path.join("recovering").exists());
+    assert!(!path.join(".kvstore-recovering").exists());
 }
 
 #[test]
