@@ -96,6 +96,11 @@ impl SledBackend {
         &self.path
     }
 
+    #[cfg(test)]
+    pub(crate) fn view(&self) -> &RwLock<Option<View>> {
+        &self.view
+    }
+
     fn reader(&self) -> Reader<'_> {
         Reader { view: &self.view, values: &self.values }
     }
@@ -144,8 +149,8 @@ impl Backend for SledBackend {
         self.reader().page(namespace, after, limit, values)
     }
 
-    /// Up to 4,096 entries come from one state of the store. Entries that were there throughout are
-    /// shown exactly once (contract L3, L11).
+    /// Up to 4,096 entries, or 1 MiB of their values, come from one state of the store. Entries that
+    /// were there throughout are shown exactly once (contract L3, L11).
     async fn list_all(&self) -> Result<Vec<EntryInfo>> {
         self.reader().list_all()
     }
