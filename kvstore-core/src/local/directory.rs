@@ -224,15 +224,22 @@ impl Directory {
     /// What the system says.
     pub fn create_file(&self, name: impl AsRef<Path>) -> io::Result<File> {
         let name = name.as_ref();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        match self.open_with(name, &mut options) {
+        match self.create_new_file(name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.remove_file(name)?;
-                self.open_with(name, &mut options)
+                self.create_new_file(name)
             }
-            opened => opened,
+            created => created,
         }
+    }
+
+    /// Creates a new, empty file with a name that nothing has yet.
+    ///
+    /// # Errors
+    /// What the system says; `AlreadyExists` if something has the name.
+    pub fn create_new_file(&self, name: impl AsRef<Path>) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        self.open_with(name.as_ref(), options.read(true).write(true).create_new(true))
     }
 
     fn open_with(&self, name: &Path, options: &mut OpenOptions) -> io::Result<File> {
