@@ -1,6 +1,7 @@
 //! Files that hold a node's state.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -38,13 +39,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     }
     let parent = path.parent().unwrap_or(Path::new(""));
     let directory = Directory::open(parent).map_err(|error| failed(as_io(&error)))?;
-    let new = format!(".kvstore-get.{}", std::process::id());
-    let written = directory.create_file(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        directory.rename(&new, name)
-    });
-    if let Err(error) = written {
+    let (new, mut file) = create(&directory).map_err(|error| failed(explained(error)))?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let renamed = written.and_then(|()| directory.rename(&new, name).map_err(explained));
+    if let Err(error) = renamed {
         // The failure is what counts; the name says what is left if this fails too.
         let _ = directory.remove_file(&new);
         return Err(failed(error));
@@ -54,6 +52,29 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         Err(error) if error.kind() != ErrorKind::Unsupported => Err(failed(as_io(&error))),
         _ => Ok(()),
     }
+}
+
+/// Creates a file under a name of its own, as processes in other containers may have our number.
+fn create(directory: &Directory) -> io::Result<(String, File)> {
+    loop {
+        // Its keys are random.
+        let name = format!(".kvstore-get.{:016x}", RandomState::new().hash_one(()));
+        match directory.create_new_file(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            created => return created.map(|file| (name, file)),
+        }
+    }
+}
+
+/// Says why a file cannot be replaced, and what can be done instead.
+fn explained(error: io::Error) -> io::Error {
+    let why = match error.kind() {
+        io::ErrorKind::ResourceBusy => "a mount point cannot be replaced",
+        io::ErrorKind::PermissionDenied => "this user may not create or replace files there",
+        io::ErrorKind::ReadOnlyFilesystem => "the file system can only be read",
+        _ => return error,
+    };
+    io::Error::other(format!("{why} ({error}); leave out -o and redirect the output"))
 }
 
 fn as_io(error: &lightning_kvstore::Error) -> io::Error {

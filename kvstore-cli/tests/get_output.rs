@@ -138,3 +138,64 @@ fn a_failure_leaves_the_old_file() {
     assert_eq!(fs::read(&file).unwrap(), b"old");
     assert_eq!(place.names(), ["file"]);
 }
+
+/// Whatever has the name that was our process's before is not ours to remove.
+#[test]
+fn files_of_other_processes_are_left_alone() {
+    let place = Place::new();
+    let line = "echo other >\"$2/.kvstore-get.$$\"; exec \"$0\" get \"$1\" k -o \"$2/file\"";
+    let output = Command::new("sh")
+        .args(["-c", line, env!("CARGO_BIN_EXE_kvstore"), &place.url])
+        .arg(place.out(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read(place.out("file")).unwrap(), VALUE);
+    let names = place.names();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert_eq!(fs::read(place.out(&names[0])).unwrap(), b"other\n");
+}
+
+/// A file that is mounted into a container cannot be replaced, which only root can set up.
+#[cfg(target_os = "linux")]
+#[test]
+#[allow(clippy::print_stdout, reason = "a skipped test says so")]
+fn a_mount_point_is_named_as_the_cause() {
+    let place = Place::new();
+    let (file, source) = (place.out("file"), place.directory.path().join("source"));
+    fs::write(&file, "").unwrap();
+    fs::write(&source, "mounted").unwrap();
+    let mount = |program: &str, paths: &[&Path]| {
+        let arguments = if program == "mount" { &["--bind"][..] } else { &["-l"] };
+        let run = Command::new(program).args(arguments).args(paths).output();
+        run.is_ok_and(|output| output.status.success())
+    };
+    if !mount("mount", &[&source, &file]) {
+        println!("SKIPPED: a file cannot be mounted here");
+        return;
+    }
+    let (code, says) = place.get(&file);
+    assert!(mount("umount", &[&file]));
+    assert_eq!(code, 3);
+    assert!(says.contains("a mount point") && says.contains("leave out -o"), "{says}");
+    assert_eq!(fs::read(&source).unwrap(), b"mounted");
+    assert_eq!(place.names(), ["file"]);
+}
+
+/// Nor can a file in a directory that is closed to us, unless we are root, who may everything.
+#[test]
+#[allow(clippy::print_stdout, reason = "a skipped test says so")]
+fn a_directory_that_is_closed_is_named_as_the_cause() {
+    let place = Place::new();
+    let directory = place.out("");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o500)).unwrap();
+    let is_closed = fs::write(place.out("tried"), "").is_err();
+    let result = place.get(&place.out("file"));
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    if !is_closed {
+        println!("SKIPPED: this user may write everywhere");
+        return;
+    }
+    assert_eq!(result.0, 3);
+    assert!(result.1.contains("may not create") && result.1.contains("leave out -o"), "{result:?}");
+}
