@@ -30,7 +30,7 @@ use crate::flush::LogFiles;
 pub(crate) const FILE: &str = "batch";
 
 /// The highest cost of a group of changes, unless one alone costs more.
-const GROUP: usize = 512 << 10;
+const GROUP: usize = 1 << 20;
 
 /// When so many bytes are written they are flushed. What sled writes of its own accord, at the end
 /// of a segment, it does not say: that is another group at most, as is what comes on top.
