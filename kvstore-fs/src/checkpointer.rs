@@ -77,7 +77,6 @@ impl Checkpointer {
         if let Some(sequence) = work.sequence {
             self.warn_if_moved();
             self.checkpoint(sequence)?;
-            self.collect()?;
         }
         Ok(())
     }
@@ -135,7 +134,6 @@ impl Checkpointer {
             // Everything up to the first that is left.
             let reached = rest.first().map_or(sequence, |next| next.sequence - 1);
             self.step(step, reached)?;
-            self.collect()?;
         }
         if due.is_empty() {
             // All of it was changed again since: the journal's header must follow all the same, or
@@ -184,7 +182,8 @@ impl Checkpointer {
         }
     }
 
-    /// Lets the writer use the journal's room up to `sequence`, once the header says so.
+    /// Lets the writer use the journal's room up to `sequence`, once the header says so, and removes
+    /// the spool files that this was the last need of.
     fn advance(&self, written: &[(EntryId, DirtyEntry)], sequence: u64) -> Result<()> {
         self.shared.checkpoint.write_header(sequence)?;
         let mut state = self.shared.write_state();
@@ -192,7 +191,7 @@ impl Checkpointer {
         state.release_records(sequence);
         drop(state);
         self.shared.checkpoint.advance(sequence);
-        Ok(())
+        self.collect()
     }
 
     /// Without those that were changed again meanwhile: the journal has their newer state.
