@@ -8,17 +8,10 @@ use std::path::{Path, PathBuf};
 use kvstore_core::{EntryId, ErrorKind, Store};
 use kvstore_sqlite::{SqliteBackend, SqliteOptions};
 use rusqlite::{Connection, params};
-use tempfile::TempDir;
 
-fn directory() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("node.sqlite");
-    (directory, path)
-}
+mod support;
 
-fn open(path: &Path) -> Store<SqliteBackend> {
-    Store::open(SqliteBackend::open(&SqliteOptions::new(path)).unwrap()).unwrap()
-}
+use support::{directory, open};
 
 fn id(key: u8) -> EntryId {
     EntryId::new("p", "s", &key.to_string()).unwrap()

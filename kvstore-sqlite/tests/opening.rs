@@ -11,22 +11,15 @@ use kvstore_core::{EntryId, ErrorKind, Store};
 use kvstore_sqlite::{SqliteBackend, SqliteOptions};
 use other::Other;
 use rusqlite::Connection;
-use tempfile::TempDir;
+
+mod support;
+
+use support::{directory, open};
 
 #[path = "support/other.rs"]
 mod other;
 #[path = "support/traced.rs"]
 mod traced;
-
-fn directory() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("node.sqlite");
-    (directory, path)
-}
-
-fn open(path: &Path) -> Store<SqliteBackend> {
-    Store::open(SqliteBackend::open(&SqliteOptions::new(path)).unwrap()).unwrap()
-}
 
 fn id(key: &str) -> EntryId {
     EntryId::new("p", "s", key).unwrap()

@@ -3,30 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use kvstore_core::{EntryId, ErrorKind, Namespace, Store};
 use kvstore_sqlite::{SqliteBackend, SqliteOptions};
 use rusqlite::Connection;
-use tempfile::TempDir;
 
 mod support;
 
-fn directory() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("node.sqlite");
-    (directory, path)
-}
-
-fn open(path: &Path) -> Store<SqliteBackend> {
-    Store::open(SqliteBackend::open(&SqliteOptions::new(path)).unwrap()).unwrap()
-}
-
-fn refused(options: &SqliteOptions) -> (ErrorKind, String) {
-    let error = SqliteBackend::open(options).expect_err("it is refused");
-    assert_eq!(error.backend(), "sqlite");
-    (error.kind(), error.to_string())
-}
+use support::{directory, open, refused};
 
 fn id(secondary: &str, key: &str) -> EntryId {
     EntryId::new("p", secondary, key).unwrap()

@@ -1,8 +1,29 @@
-//! Files as ldk-node makes them.
+//! What the tests of this crate have in common, and files as ldk-node makes them.
 
-use std::path::Path;
+#![allow(dead_code, reason = "no test file uses all of it")]
 
+use std::path::{Path, PathBuf};
+
+use kvstore_core::{ErrorKind, Store};
+use kvstore_sqlite::{SqliteBackend, SqliteOptions};
 use rusqlite::Connection;
+use tempfile::TempDir;
+
+pub(crate) fn directory() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("node.sqlite");
+    (directory, path)
+}
+
+pub(crate) fn open(path: &Path) -> Store<SqliteBackend> {
+    Store::open(SqliteBackend::open(&SqliteOptions::new(path)).unwrap()).unwrap()
+}
+
+pub(crate) fn refused(options: &SqliteOptions) -> (ErrorKind, String) {
+    let error = SqliteBackend::open(options).expect_err("it is refused");
+    assert_eq!(error.backend(), "sqlite");
+    (error.kind(), error.to_string())
+}
 
 /// Makes a file of schema 1 or 2 with an empty table `ldk_node_data`, which everybody may read, in
 /// rollback journal mode.
