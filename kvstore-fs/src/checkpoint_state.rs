@@ -118,7 +118,7 @@ impl CheckpointState {
             if !progress.busy && !progress.has_work() {
                 return Ok(());
             }
-            // Nobody has to sit out the pause after an attempt that began too early to count.
+            // The attempt that failed began before this call. Retry now instead of after its pause.
             if progress.retry_at.take().is_some() {
                 self.changed.notify_all();
             }

@@ -183,7 +183,7 @@ impl Checkpointer {
     }
 
     /// Lets the writer use the journal's room up to `sequence`, once the header says so, and removes
-    /// the spool files that this was the last need of.
+    /// spool files that nothing needs any more.
     fn advance(&self, written: &[(EntryId, DirtyEntry)], sequence: u64) -> Result<()> {
         self.shared.checkpoint.write_header(sequence)?;
         let mut state = self.shared.write_state();

@@ -231,8 +231,9 @@ impl<'a> Walk<'a> {
 
 /// The paths that no entry's file can have because of something that is not the store's.
 ///
-/// A file is replaced only by an entry of its own name, and it has none. A directory cannot be
-/// replaced, and in the first layout neither can those above what lies in it.
+/// A foreign file is never at the path of an entry, so no entry replaces it. A foreign directory may be: a
+/// rename cannot replace it. In the first layout so are the directories above anything foreign, since
+/// they cannot be removed to make room for a file.
 fn taken_by(layout: Layout, path: &Path, kind: NodeKind) -> Vec<PathBuf> {
     let itself = Some(path).filter(|_| kind == NodeKind::Directory);
     let above = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());

@@ -28,12 +28,12 @@ pub struct Directory {
     path: PathBuf,
 }
 
-/// What tells a file or directory from every other one that exists at the same time.
+/// Device and inode number of a file or directory: no two that exist at the same time share both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The device that it lies on.
     pub device: u64,
-    /// Its number there.
+    /// Its inode number on that device.
     pub number: u64,
 }
 
@@ -151,7 +151,7 @@ impl Directory {
         Ok(self.dir.try_clone()?.into_std_file())
     }
 
-    /// What tells the directory from others.
+    /// Device and inode number of the directory.
     ///
     /// # Errors
     /// What the system says.
@@ -262,7 +262,7 @@ impl Directory {
         self.dir.symlink_metadata(name)
     }
 
-    /// What tells the file `name` from others; a link is not followed.
+    /// Device and inode number of what has the name; a link is not followed.
     ///
     /// # Errors
     /// What the system says.
